@@ -1,0 +1,243 @@
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Knex } from 'knex';
+import type { Logger } from 'pino';
+import { createRecognition } from './auth/recognition.ts';
+import { recogniseLocalOperator } from './auth/local-operator.ts';
+import type { Config } from './config.ts';
+import { openControl } from './control/database.ts';
+import { purgeIdempotencyRecords } from './control/idempotency.ts';
+import { migrateControl } from './control/migrate.ts';
+import { createRateLimit } from './control/rate-limits.ts';
+import { createKeyRing, EnvelopeError, type KeyRing } from './crypto/envelope.ts';
+import { loadOrMakeKey } from './crypto/key-file.ts';
+import { SettingError } from './errors.ts';
+import { createGraphiQLPage } from './http/graphiql.ts';
+import { createGraphQL } from './http/graphql.ts';
+import { listen } from './http/server.ts';
+import { createOperationQueue } from './jobs/operation-queue.ts';
+import { openCluster, type Cluster } from './postgres/cluster.ts';
+import { connectionOptions } from './postgres/connection.ts';
+import { closeToPublic } from './postgres/databases.ts';
+import { startEmbedded } from './postgres/embedded.ts';
+import { loadMigrations, MigrationError, type MigrationSet } from './postgres/migrations.ts';
+import { checkServer } from './postgres/server-check.ts';
+import { createEventLog } from './progress/event-log.ts';
+import { noFailpoints, type Failpoints } from './provisioning/failpoints.ts';
+import { checkReadiness, openSample } from './provisioning/readiness.ts';
+import { createRunner } from './provisioning/runner.ts';
+import { createProvisioning } from './provisioning/service.ts';
+import type { StepServices } from './provisioning/step.ts';
+import { createTemplates, refuseChangedMigrations } from './provisioning/templates.ts';
+
+export interface AppOptions {
+  readonly log: Logger;
+  /** Makes the pipeline fail on purpose; tests only. */
+  readonly failpoints?: Failpoints;
+}
+
+/** A gateway that listens. */
+export interface App {
+  /** Where it listens, e.g. `http://127.0.0.1:4000`. */
+  readonly url: string;
+  /** Ends everything, in the reverse order of its making; what runs is finished or handed back. */
+  close(): Promise<void>;
+}
+
+const controlMigrations = fileURLToPath(new URL('../migrations', import.meta.url));
+const cleaningIntervalMs = 3_600_000;
+
+/**
+ * Builds and connects everything, and listens. What was begun is ended again when a later part fails.
+ *
+ * @throws SettingError for what the operator can mend, naming the setting
+ */
+export async function startApp(config: Config, options: AppOptions): Promise<App> {
+  const { log, failpoints = noFailpoints } = options;
+  const stack = new AsyncDisposableStack();
+  try {
+    const url = await build(config, log, failpoints, stack);
+    return { url, close: () => stack.disposeAsync() };
+  } catch (error) {
+    await stack.disposeAsync();
+    throw error;
+  }
+}
+
+async function build(
+  config: Config,
+  log: Logger,
+  failpoints: Failpoints,
+  stack: AsyncDisposableStack,
+): Promise<string> {
+  const { database, provisioning, server, tenants } = config;
+  const graceMs = server.shutdownGraceSeconds * 1000;
+  const tenantMigrations = await loadTenantMigrations(tenants.migrationsFolder);
+
+  const databaseUrl = database.url ?? (await embeddedUrl(config, log, stack));
+  await checkServer(databaseUrl);
+  const connection = connectionOptions(databaseUrl, {
+    applicationName: 'tenantry control plane',
+    statementTimeoutMs: 30_000,
+  });
+  await migrateControl(connection, controlMigrations);
+  const control = openControl({
+    connection,
+    poolMax: database.poolMax,
+    poolTimeoutMs: database.poolTimeoutMs,
+  });
+  stack.defer(() => control.destroy());
+  const keyRing = await openKeyRing(config, control);
+  await refuseChanged(control, tenantMigrations);
+
+  const cluster = openCluster({
+    name: 'default',
+    url: databaseUrl,
+    connectionsMax: database.clusterConnectionsMax,
+    waitTimeoutMs: database.poolTimeoutMs,
+    statementTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
+  });
+  stack.defer(() => cluster.close());
+  const closedDatabases = await closeMaintenanceDatabases(cluster, log);
+
+  const queue = createOperationQueue({
+    control,
+    leaseSeconds: provisioning.takeoverSeconds,
+    onError: (error) => {
+      log.warn({ err: error }, 'the job queue reports an error');
+    },
+  });
+  const eventLog = createEventLog({
+    control,
+    onError: (error) => {
+      log.warn({ err: error }, 'progress events could not be written');
+    },
+  });
+  const clusters = new Map([[cluster.name, cluster]]);
+  const services: StepServices = {
+    control,
+    clusters,
+    keyRing,
+    queue,
+    tenantMigrations,
+    templates: createTemplates({
+      control,
+      tenantMigrations,
+      strategy: tenants.createDatabaseStrategy,
+      log,
+    }),
+    settings: { ...tenants, closedDatabases },
+  };
+  await services.templates.current(cluster);
+
+  const leaseSeconds = provisioning.takeoverSeconds;
+  const runner = createRunner({ services, eventLog, failpoints, log, leaseSeconds });
+  await queue.start((operationId) => runner.resume(operationId));
+  stack.defer(async () => {
+    // First nothing new, then what runs, then what it has to tell.
+    await Promise.all([queue.stop(graceMs), runner.stop(graceMs)]);
+    await eventLog.close();
+  });
+  const cleaning = setInterval(() => {
+    purgeIdempotencyRecords(control).catch((error: unknown) => {
+      log.warn({ err: error }, 'expired idempotency records could not be deleted');
+    });
+  }, cleaningIntervalMs);
+  stack.defer(() => {
+    clearInterval(cleaning);
+  });
+
+  const service = createProvisioning({
+    control,
+    keyRing,
+    runner,
+    eventLog,
+    reserve: { control, keyRing, queue, settings: provisioning },
+    placement: { clusters: [...clusters.keys()] },
+    rules: provisioning,
+    creationLimit: createRateLimit(control, 'creations', provisioning.creationsPerMinute),
+  });
+  const http = await listen({
+    host: server.host,
+    port: server.port,
+    publicUrl: server.publicUrl ?? '',
+    corsOrigins: server.corsOrigins,
+    trustedProxies: server.trustedProxies,
+    loopbackOnly: config.auth.mode === 'open',
+    graphiql: server.graphiql ? await createGraphiQLPage() : null,
+    graphql: createGraphQL({
+      gateway: { control, clusters, provisioning: service, eventLog, tenantMigrations, log },
+      recognise: createRecognition([recogniseLocalOperator]),
+      introspection: server.introspection,
+      corsOrigins: server.corsOrigins,
+    }),
+    health: { ready: () => checkReadiness({ control, queue, keyRing, clusters }) },
+    log,
+  });
+  stack.defer(() => http.close(graceMs));
+  return http.url;
+}
+
+async function embeddedUrl(
+  { database }: Config,
+  log: Logger,
+  stack: AsyncDisposableStack,
+): Promise<string> {
+  const embedded = await startEmbedded({
+    dataDir: database.dataDir,
+    log: (line) => {
+      log.info(line);
+    },
+  });
+  stack.defer(() => embedded.stop());
+  if (embedded.adopted) log.info('a PostgreSQL server left behind by an earlier run is used again');
+  return embedded.url;
+}
+
+async function loadTenantMigrations(folder: string): Promise<MigrationSet> {
+  return loadMigrations(folder).catch(blameMigrations);
+}
+
+async function refuseChanged(control: Knex, set: MigrationSet): Promise<void> {
+  await refuseChangedMigrations(control, set).catch(blameMigrations);
+}
+
+function blameMigrations(error: unknown): never {
+  if (!(error instanceof MigrationError)) throw error;
+  throw new SettingError('TENANT_MIGRATIONS_DIR', error.message, { cause: error });
+}
+
+async function openKeyRing({ database, encryption }: Config, control: Knex): Promise<KeyRing> {
+  const file = join(database.dataDir, 'encryption.key');
+  const current = encryption.key ?? (await loadOrMakeKey(file));
+  const keyRing = createKeyRing({ current, previous: encryption.previousKeys });
+  try {
+    await openSample(control, keyRing);
+  } catch (error) {
+    if (!(error instanceof EnvelopeError)) throw error;
+    const source = encryption.key === null ? `the key in ${file}` : 'this key';
+    throw new SettingError(
+      'ENCRYPTION_KEY',
+      `${source} does not open the connection strings that are stored; set the one they were sealed with, here or in ENCRYPTION_KEYS_PREVIOUS`,
+      { cause: error },
+    );
+  }
+  return keyRing;
+}
+
+/** Tenants may connect to their own database and to no other; returns those that are closed. */
+async function closeMaintenanceDatabases(cluster: Cluster, log: Logger): Promise<string[]> {
+  const wanted = [...new Set([cluster.adminDatabase, 'postgres', 'template1'])];
+  const open = await cluster.admin((client) => closeToPublic(client, wanted));
+  for (const name of open) {
+    const statement = `REVOKE ALL ON DATABASE "${name}" FROM PUBLIC`;
+    if (name === cluster.adminDatabase) {
+      throw new SettingError(
+        'DATABASE_URL',
+        `every role may connect to the control plane; its owner has to run once: ${statement}`,
+      );
+    }
+    log.warn({ database: name }, `every role may connect; its owner should run once: ${statement}`);
+  }
+  return wanted.filter((name) => !open.includes(name));
+}

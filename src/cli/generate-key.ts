@@ -1,0 +1,4 @@
+/** `npm run -s generate-key`: prints one key for ENCRYPTION_KEY, and nothing else. */
+import { generateEncryptionKey } from '../crypto/envelope.ts';
+
+console.log(generateEncryptionKey());

@@ -1,0 +1,47 @@
+import knexPackage, { type Knex } from 'knex';
+import pg from 'pg';
+
+/** PostgreSQL schema that holds the registry. */
+export const controlSchema = 'control_plane';
+
+/** The registry, or a transaction on it. */
+export type Control = Knex | Knex.Transaction;
+
+export interface ControlOptions {
+  readonly connection: pg.ClientConfig;
+  readonly poolMax: number;
+  /** Wait for a free connection, milliseconds. */
+  readonly poolTimeoutMs: number;
+}
+
+/** Opens the registry's connection pool. Connects on first use. */
+export function openControl(options: ControlOptions): Knex {
+  return knexPackage.knex({
+    client: 'pg',
+    connection: { ...options.connection, types: { getTypeParser } } as Knex.PgConnectionConfig,
+    acquireConnectionTimeout: options.poolTimeoutMs,
+    pool: {
+      min: 0,
+      max: options.poolMax,
+      idleTimeoutMillis: 60_000,
+      afterCreate: (client: pg.Client, done: (error: null, client: pg.Client) => void) => {
+        // Without a listener that stays, a connection the server ends would end the process.
+        client.on('error', () => undefined);
+        done(null, client);
+      },
+    },
+    log: { warn: () => undefined, error: () => undefined, deprecate: () => undefined },
+  });
+}
+
+/** Waits for the control plane to answer; rejects when it does not. */
+export async function pingControl(control: Knex): Promise<void> {
+  await control.raw('SELECT 1');
+}
+
+// Sequence numbers and counts stay far below 2^53: as numbers they need no care further on.
+function getTypeParser(oid: number, format?: 'text'): unknown {
+  return oid === bigintOid ? Number : pg.types.getTypeParser(oid, format);
+}
+
+const bigintOid = 20; // pg_type.oid of int8

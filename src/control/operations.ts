@@ -1,0 +1,219 @@
+import type { Knex } from 'knex';
+import type { FailureCode } from '../errors.ts';
+import { controlSchema, type Control } from './database.ts';
+import { readPage, type Page, type PageRequest } from './pages.ts';
+import type { Scope } from './tenants.ts';
+
+export const operationKinds = [
+  'CREATE',
+  'DELETE',
+  'RESTORE',
+  'PURGE',
+  'SUSPEND',
+  'RESUME',
+  'ROTATE_CREDENTIALS',
+  'MIGRATE',
+] as const;
+export type OperationKind = (typeof operationKinds)[number];
+
+export const operationStatuses = [
+  'SCHEDULED',
+  'QUEUED',
+  'RUNNING',
+  'COMPENSATING',
+  'SUCCEEDED',
+  'COMPENSATED',
+  'FAILED',
+  'CANCELLED',
+] as const;
+export type OperationStatus = (typeof operationStatuses)[number];
+
+/** One run of a pipeline on one tenant. */
+export interface Operation {
+  readonly id: string;
+  readonly kind: OperationKind;
+  readonly status: OperationStatus;
+  readonly tenantId: string;
+  readonly partner: string;
+  readonly actor: string;
+  readonly requestId: string | null;
+  /** Raised by a takeover; whoever writes with an older one has lost the operation. */
+  readonly fence: number;
+  readonly errorCode: FailureCode | null;
+  readonly errorMessage: string | null;
+  readonly deadlineAt: Date;
+  readonly createdAt: Date;
+  readonly startedAt: Date | null;
+  readonly finishedAt: Date | null;
+}
+
+const columns = {
+  id: 'id',
+  kind: 'kind',
+  status: 'status',
+  tenantId: 'tenant_id',
+  partner: 'partner',
+  actor: 'actor',
+  requestId: 'request_id',
+  fence: 'fence',
+  errorCode: 'error_code',
+  errorMessage: 'error_message',
+  deadlineAt: 'deadline_at',
+  createdAt: 'created_at',
+  startedAt: 'started_at',
+  finishedAt: 'finished_at',
+} as const satisfies Record<keyof Operation, string>;
+
+/** Which operation and at which fence: what every write of its runner names. */
+export type OperationHold = Pick<Operation, 'id' | 'fence'>;
+
+/** The operation was taken over: its writes have no effect any more, and its runner stops. */
+export class FenceLostError extends Error {
+  override readonly name = 'FenceLostError';
+  readonly code = 'FENCE_LOST';
+
+  constructor(id: string) {
+    super(`operation ${id} was taken over or has ended`);
+  }
+}
+
+export interface NewOperation {
+  readonly id: string;
+  readonly kind: OperationKind;
+  readonly tenantId: string;
+  readonly partner: string;
+  readonly actor: string;
+  readonly requestId: string | null;
+  readonly secretsEncrypted: string | null;
+  /** Seconds from now, by the database's clock: instances need not agree on the time. */
+  readonly deadlineSeconds: number;
+}
+
+/** Inserts an operation as RUNNING, held by the inserting instance at fence 1. */
+export async function insertOperation(trx: Control, operation: NewOperation): Promise<Operation> {
+  const rows = (await table(trx)
+    .insert({
+      id: operation.id,
+      kind: operation.kind,
+      status: 'RUNNING',
+      tenant_id: operation.tenantId,
+      partner: operation.partner,
+      actor: operation.actor,
+      request_id: operation.requestId,
+      secrets_encrypted: operation.secretsEncrypted,
+      deadline_at: trx.raw("now() + ? * interval '1 second'", [operation.deadlineSeconds]),
+      started_at: trx.fn.now(),
+    })
+    .returning(Object.values(columns))) as Record<string, unknown>[];
+  const row = rows[0] ?? {};
+  return Object.fromEntries(
+    Object.entries(columns).map(([property, column]) => [property, row[column]]),
+  ) as unknown as Operation;
+}
+
+/** One operation that the scope may see. */
+export async function findOperation(
+  control: Control,
+  scope: Scope,
+  id: string,
+): Promise<Operation | null> {
+  const query = scoped(table(control), scope).where('id', id);
+  return ((await query.first(columns)) as Operation | undefined) ?? null;
+}
+
+export interface OperationFilter {
+  readonly kind?: readonly OperationKind[];
+  readonly status?: readonly OperationStatus[];
+  readonly tenantId?: string;
+  readonly batchId?: string;
+}
+
+/** One page of the operations that the scope may see, newest first. */
+export function listOperations(
+  control: Control,
+  scope: Scope,
+  filter: OperationFilter,
+  page: PageRequest,
+): Promise<Page<Operation>> {
+  const query = scoped(table(control), scope);
+  if (filter.kind !== undefined) void query.whereIn('kind', filter.kind);
+  if (filter.status !== undefined) void query.whereIn('status', filter.status);
+  if (filter.tenantId !== undefined) void query.where('tenant_id', filter.tenantId);
+  if (filter.batchId !== undefined) void query.where('batch_id', filter.batchId);
+  const order = { column: 'created_at', type: 'timestamptz', descending: true } as const;
+  return readPage<Operation>(query, columns, order, page);
+}
+
+/** The sealed secrets that a resuming instance needs; null: none, or the operation has ended. */
+export async function operationSecrets(control: Control, id: string): Promise<string | null> {
+  const row = (await table(control).where({ id }).first('secrets_encrypted')) as
+    { secrets_encrypted: string | null } | undefined;
+  return row?.secrets_encrypted ?? null;
+}
+
+/** Takes an open operation over: raises its fence, so that whoever held it is locked out. */
+export async function takeOver(control: Control, id: string): Promise<Operation | null> {
+  const changed = await table(control)
+    .where({ id })
+    .whereNull('finished_at')
+    .update({ fence: control.raw('fence + 1') });
+  return changed === 0 ? null : findOperation(control, null, id);
+}
+
+/** Milliseconds until an operation's deadline, by the database's clock; negative when it has passed. */
+export async function remainingMs(control: Control, id: string): Promise<number> {
+  const row = (await table(control)
+    .where({ id })
+    .first({ left: control.raw('extract(epoch FROM deadline_at - now())::float8 * 1000') })) as
+    { left: number } | undefined;
+  return row?.left ?? 0;
+}
+
+/** RUNNING → COMPENSATING, with the error that started it. */
+export async function startCompensation(
+  control: Control,
+  hold: OperationHold,
+  error: { readonly code: FailureCode; readonly message: string },
+): Promise<void> {
+  const changed = await held(control, hold)
+    .where({ status: 'RUNNING' })
+    .update({ status: 'COMPENSATING', error_code: error.code, error_message: error.message });
+  if (changed === 0) throw new FenceLostError(hold.id);
+}
+
+/** RUNNING → SUCCEEDED, or COMPENSATING → COMPENSATED. The sealed secrets go with the end. */
+export async function endOperation(
+  trx: Control,
+  hold: OperationHold,
+  status: 'SUCCEEDED' | 'COMPENSATED',
+): Promise<void> {
+  const changed = await held(trx, hold)
+    .where({ status: status === 'SUCCEEDED' ? 'RUNNING' : 'COMPENSATING' })
+    .update({
+      status,
+      finished_at: trx.fn.now(),
+      secrets_encrypted: null,
+    });
+  if (changed === 0) throw new FenceLostError(hold.id);
+}
+
+/** Operations whose undo has not finished, for health. */
+export async function countCompensating(control: Control): Promise<number> {
+  const row = (await table(control)
+    .where({ status: 'COMPENSATING' })
+    .count({ count: '*' })
+    .first()) as { count: number };
+  return row.count;
+}
+
+function held(control: Control, hold: OperationHold): Knex.QueryBuilder {
+  return table(control).where({ id: hold.id, fence: hold.fence });
+}
+
+function table(control: Control): Knex.QueryBuilder {
+  return control.withSchema(controlSchema).from('operations');
+}
+
+function scoped(query: Knex.QueryBuilder, scope: Scope): Knex.QueryBuilder {
+  return scope === null ? query : query.where('partner', scope.partner);
+}

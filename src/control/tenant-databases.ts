@@ -1,0 +1,115 @@
+import type { Knex } from 'knex';
+import { controlSchema, type Control } from './database.ts';
+import type { IsolationKind } from './tenants.ts';
+
+export const tenantDatabaseStatuses = [
+  'PENDING',
+  'PROVISIONED',
+  'OUTDATED',
+  'UNREACHABLE',
+  'DROPPED',
+] as const;
+export type TenantDatabaseStatus = (typeof tenantDatabaseStatuses)[number];
+
+/** Where a tenant's tables live. Never holds the connection string, which is sealed in its own column. */
+export interface TenantDatabase {
+  readonly tenantId: string;
+  readonly cluster: string;
+  readonly isolation: IsolationKind;
+  readonly databaseName: string;
+  readonly schemaName: string | null;
+  readonly ownerRole: string;
+  readonly loginRole: string;
+  readonly status: TenantDatabaseStatus;
+  readonly migrationVersion: string | null;
+}
+
+const columns = {
+  tenantId: 'tenant_id',
+  cluster: 'cluster',
+  isolation: 'isolation',
+  databaseName: 'database_name',
+  schemaName: 'schema_name',
+  ownerRole: 'owner_role',
+  loginRole: 'login_role',
+  status: 'status',
+  migrationVersion: 'migration_version',
+} as const satisfies Record<keyof TenantDatabase, string>;
+
+/** Records the names before anything of these names exists. */
+export async function insertTenantDatabase(
+  trx: Control,
+  database: Omit<TenantDatabase, 'status' | 'migrationVersion'>,
+): Promise<TenantDatabase> {
+  await table(trx).insert({
+    tenant_id: database.tenantId,
+    cluster: database.cluster,
+    isolation: database.isolation,
+    database_name: database.databaseName,
+    schema_name: database.schemaName,
+    owner_role: database.ownerRole,
+    login_role: database.loginRole,
+  });
+  return { ...database, status: 'PENDING', migrationVersion: null };
+}
+
+/** The databases of these tenants, in no order. */
+export async function findTenantDatabases(
+  control: Control,
+  tenantIds: readonly string[],
+): Promise<TenantDatabase[]> {
+  return (await table(control).whereIn('tenant_id', tenantIds).select(columns)) as TenantDatabase[];
+}
+
+/** PENDING → PROVISIONED, with the sealed connection string. */
+export async function provisionTenantDatabase(
+  trx: Control,
+  tenantId: string,
+  provisioned: {
+    readonly connectionStringEncrypted: string;
+    readonly migrationVersion: string | null;
+  },
+): Promise<void> {
+  await table(trx).where({ tenant_id: tenantId, status: 'PENDING' }).update({
+    status: 'PROVISIONED',
+    connection_string_encrypted: provisioned.connectionStringEncrypted,
+    migration_version: provisioned.migrationVersion,
+    updated_at: trx.fn.now(),
+  });
+}
+
+/** Records that the database is gone, which frees its name. Only after the drop was verified. */
+export async function releaseTenantDatabase(trx: Control, tenantId: string): Promise<void> {
+  await table(trx).where({ tenant_id: tenantId }).update({
+    status: 'DROPPED',
+    connection_string_encrypted: null,
+    updated_at: trx.fn.now(),
+  });
+}
+
+/** One sealed connection string, to see whether the key ring opens what is stored; null: none yet. */
+export async function sampleSealedConnection(
+  control: Control,
+): Promise<{ tenantId: string; sealed: string } | null> {
+  const row = (await table(control)
+    .whereNotNull('connection_string_encrypted')
+    .orderBy('updated_at', 'desc')
+    .first({ tenantId: 'tenant_id', sealed: 'connection_string_encrypted' })) as
+    { tenantId: string; sealed: string } | undefined;
+  return row ?? null;
+}
+
+/** The sealed connection string of one tenant; null: it has none. */
+export async function sealedConnectionOf(
+  control: Control,
+  tenantId: string,
+): Promise<string | null> {
+  const row = (await table(control)
+    .where({ tenant_id: tenantId })
+    .first({ sealed: 'connection_string_encrypted' })) as { sealed: string | null } | undefined;
+  return row?.sealed ?? null;
+}
+
+function table(control: Control): Knex.QueryBuilder {
+  return control.withSchema(controlSchema).from('tenant_databases');
+}

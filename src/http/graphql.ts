@@ -1,0 +1,141 @@
+import {
+  GraphQLError,
+  NoSchemaIntrospectionCustomRule,
+  parse,
+  type ExecutionResult,
+} from 'graphql';
+import { createYoga, isAsyncIterable, type Plugin, type YogaServerInstance } from 'graphql-yoga';
+import type { Recognition } from '../auth/recognition.ts';
+import { Refusal } from '../errors.ts';
+import type { Context, Gateway } from '../schema/context.ts';
+import { presentErrors, toGraphQLError } from '../schema/errors.ts';
+import { schema } from '../schema/index.ts';
+import { documentLimits, limitError, limitsRule } from '../schema/limits.ts';
+import { createLoaders } from '../schema/loaders.ts';
+import type { Incoming } from './incoming.ts';
+
+export interface GraphQLOptions {
+  readonly gateway: Gateway;
+  readonly recognise: Recognition;
+  readonly introspection: boolean;
+  /** Origins that browsers may call from. */
+  readonly corsOrigins: readonly string[];
+}
+
+interface ServerContext {
+  readonly incoming: Incoming;
+}
+
+export type GraphQLServer = YogaServerInstance<ServerContext, Context>;
+
+/** The one GraphQL engine: what serves `/graphql` and runs the documents of REST. */
+export function createGraphQL(options: GraphQLOptions): GraphQLServer {
+  return createYoga<ServerContext, Context>({
+    schema,
+    graphqlEndpoint: '/graphql',
+    graphiql: false, // served by us, compressed and cached
+    landingPage: false,
+    batching: false,
+    multipart: false,
+    logging: false,
+    cors: options.corsOrigins.length === 0 ? false : { origin: [...options.corsOrigins] },
+    context: ({ incoming }) => createContext(incoming, options),
+    plugins: [limits(options.introspection), errors(options.gateway)],
+    maskedErrors: { maskError },
+  });
+}
+
+/** Runs a document for a request that came in otherwise, with every plugin that applies. */
+export async function executeInProcess(
+  server: GraphQLServer,
+  document: string,
+  variables: Readonly<Record<string, unknown>>,
+  incoming: Incoming,
+): Promise<ExecutionResult> {
+  const { contextFactory, execute } = server.getEnveloped({ incoming });
+  let contextValue: unknown;
+  try {
+    contextValue = await contextFactory();
+  } catch (error) {
+    if (error instanceof GraphQLError) return { errors: [error] };
+    throw error;
+  }
+  return (await execute({
+    schema,
+    document: parsed(document),
+    variableValues: variables,
+    contextValue,
+  })) as ExecutionResult;
+}
+
+const documents = new Map<string, ReturnType<typeof parse>>();
+
+/** The documents of routes are few and fixed: each is parsed once. */
+function parsed(document: string): ReturnType<typeof parse> {
+  let node = documents.get(document);
+  if (node === undefined) {
+    node = parse(document);
+    documents.set(document, node);
+  }
+  return node;
+}
+
+async function createContext(incoming: Incoming, options: GraphQLOptions): Promise<Context> {
+  const { gateway, recognise } = options;
+  try {
+    const caller = await recognise(incoming);
+    return {
+      caller,
+      gateway,
+      loaders: createLoaders(gateway, caller),
+      requestId: incoming.requestId,
+      ipAddress: incoming.ipAddress,
+      idempotencyKey: incoming.idempotencyKey,
+      apiKeyOnCreate: incoming.apiKeyOnCreate,
+      onRateLimit: incoming.onRateLimit,
+    };
+  } catch (error) {
+    throw error instanceof Refusal ? toGraphQLError(error) : error;
+  }
+}
+
+/** Limits on documents. Parsing and validation run on every transport; request hooks do not. */
+function limits(introspection: boolean): Plugin {
+  return {
+    onParse({ params, setParseFn }) {
+      const text = typeof params.source === 'string' ? params.source : params.source.body;
+      if (Buffer.byteLength(text) > documentLimits.bytes) {
+        throw limitError(`A document may have at most ${documentLimits.bytes} bytes`);
+      }
+      setParseFn((source: string, parseOptions?: object) =>
+        parse(source, { ...parseOptions, maxTokens: documentLimits.tokens }),
+      );
+    },
+    onValidate({ addValidationRule }) {
+      addValidationRule(limitsRule);
+      if (!introspection) addValidationRule(NoSchemaIntrospectionCustomRule);
+    },
+  };
+}
+
+/** Makes the errors of every result fit to be shown, with the id that the log has too. */
+function errors({ log }: Gateway): Plugin<Context> {
+  return {
+    onExecute({ args }) {
+      const { requestId } = args.contextValue;
+      return {
+        onExecuteDone({ result, setResult }) {
+          if (!isAsyncIterable(result)) setResult(presentErrors(result, { log, requestId }));
+        },
+      };
+    },
+  };
+}
+
+// What comes here was not executed: GraphQL's own errors, and at last anything unexpected.
+function maskError(error: unknown): Error {
+  if (error instanceof GraphQLError) return error;
+  return new GraphQLError('Unexpected error', {
+    extensions: { code: 'INTERNAL_SERVER_ERROR', http: { status: 500 } },
+  });
+}

@@ -1,0 +1,67 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { RateLimitState } from '../control/rate-limits.ts';
+
+/** What a transport knows of a request before anybody asked who it comes from. */
+export interface Incoming {
+  readonly requestId: string;
+  /** The client's address, as far as the proxies in between are believed. */
+  readonly ipAddress: string | null;
+  readonly authorization: string | null;
+  readonly apiKey: string | null;
+  readonly idempotencyKey: string | null;
+  /** Puts how the caller stands against a limit into the answer. */
+  readonly onRateLimit: (state: RateLimitState) => void;
+  /** Where an answer comes from a REST contract: whether its creations hand out an API key. */
+  apiKeyOnCreate: boolean;
+}
+
+/**
+ * Reads what matters of a Node request, and puts the request id into its response.
+ *
+ * @param trustedProxies how many proxies in front of us are believed about the client's address
+ */
+export function describeIncoming(
+  request: IncomingMessage,
+  response: ServerResponse,
+  trustedProxies: number,
+): Incoming {
+  const requestId = requestIdOf(headerOf(request, 'x-request-id'));
+  response.setHeader('X-Request-Id', requestId);
+  return {
+    requestId,
+    ipAddress: addressOf(request, trustedProxies),
+    authorization: headerOf(request, 'authorization'),
+    apiKey: headerOf(request, 'x-api-key'),
+    idempotencyKey: headerOf(request, 'idempotency-key'),
+    apiKeyOnCreate: true,
+    onRateLimit: (state) => {
+      // IETF draft-ietf-httpapi-ratelimit-headers.
+      const { limit, remaining, resetSeconds, windowSeconds } = state;
+      response.setHeader('RateLimit-Policy', `"creations";q=${limit};w=${windowSeconds}`);
+      response.setHeader('RateLimit', `"creations";r=${remaining};t=${resetSeconds}`);
+    },
+  };
+}
+
+/** A header's value; several of one name as one. */
+export function headerOf(request: IncomingMessage, name: string): string | null {
+  const value = request.headers[name];
+  return (Array.isArray(value) ? value.join(', ') : value) ?? null;
+}
+
+// Given ids go into logs and answers: no more than a plain token is taken over.
+function requestIdOf(given: string | null): string {
+  return given !== null && /^[\w.:/+=-]{1,128}$/.test(given) ? given : randomUUID();
+}
+
+function addressOf(request: IncomingMessage, trustedProxies: number): string | null {
+  const direct = request.socket.remoteAddress ?? null;
+  if (trustedProxies === 0) return direct;
+  const hops = (headerOf(request, 'x-forwarded-for') ?? '')
+    .split(',')
+    .map((hop) => hop.trim())
+    .filter((hop) => hop !== '');
+  // Each proxy appends whom it talked to; further left stands what clients may have made up.
+  return hops.at(-trustedProxies) ?? hops[0] ?? direct;
+}

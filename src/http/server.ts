@@ -1,0 +1,149 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { getRequestListener } from '@hono/node-server';
+import { SettingError } from '../errors.ts';
+import { errorFormFor } from '../rest/index.ts';
+import type { ProblemCode } from '../rest/errors.ts';
+import type { GraphiQLPage } from './graphiql.ts';
+import { serveGraphQL } from './graphql-endpoint.ts';
+import { isLoopbackHost } from './host.ts';
+import { describeIncoming, headerOf, type Incoming } from './incoming.ts';
+import { createRestApp, type RestOptions } from './rest-app.ts';
+
+export interface HttpOptions extends RestOptions {
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+  readonly graphiql: GraphiQLPage | null;
+  readonly trustedProxies: number;
+  /** Refuse requests whose Host header is not a loopback name (open mode). */
+  readonly loopbackOnly: boolean;
+}
+
+export interface HttpServer {
+  /** Where it listens, e.g. `http://127.0.0.1:4000`. */
+  readonly url: string;
+  /** Stops accepting, waits for answers under way, at most `graceMs` milliseconds. */
+  close(graceMs: number): Promise<void>;
+}
+
+/**
+ * Listens, and sends each request to the part that answers it.
+ *
+ * @throws SettingError naming PORT or HOST when it cannot listen there
+ */
+export async function listen(options: HttpOptions): Promise<HttpServer> {
+  const handle = createHandler(options);
+  const server = createServer((request, response) => {
+    void handle(request, response);
+  });
+  await listenOn(server, options);
+  const { address, port } = server.address() as AddressInfo;
+  const host = address.includes(':') ? `[${address}]` : address;
+  return {
+    url: `http://${host}:${port}`,
+    async close(graceMs) {
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeIdleConnections();
+      const cut = setTimeout(() => {
+        server.closeAllConnections();
+      }, graceMs);
+      await closed;
+      clearTimeout(cut);
+    },
+  };
+}
+
+type Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
+
+function createHandler(options: HttpOptions): Handler {
+  const app = createRestApp(options);
+
+  async function answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    incoming: Incoming,
+  ): Promise<void> {
+    const path = pathOf(request);
+    if (options.loopbackOnly && !isLoopbackHost(headerOf(request, 'host'))) {
+      // A page elsewhere may have its own name point at this machine (DNS rebinding).
+      const message = 'In open mode only requests to a loopback name are served';
+      refuse(response, path, 'FORBIDDEN', message);
+      return;
+    }
+    if (path === '/graphql') {
+      await serveGraphQL(request, response, incoming, options);
+      return;
+    }
+    const serveRest = getRequestListener((fetched, bindings) =>
+      app.fetch(fetched, { ...bindings, incomingRequest: incoming }),
+    );
+    await serveRest(request, response);
+  }
+
+  return async (request, response) => {
+    const begun = performance.now();
+    const incoming = describeIncoming(request, response, options.trustedProxies);
+    response.setHeader('X-Content-Type-Options', 'nosniff');
+    response.setHeader('X-Frame-Options', 'DENY');
+    response.setHeader('Referrer-Policy', 'no-referrer');
+    response.once('close', () => {
+      const path = pathOf(request);
+      const quiet = path === '/livez' || path === '/readyz';
+      options.log[quiet ? 'debug' : 'info'](
+        {
+          requestId: incoming.requestId,
+          method: request.method,
+          path,
+          status: response.statusCode,
+          durationMs: Math.round(performance.now() - begun),
+          ...(response.writableFinished ? {} : { aborted: true }),
+        },
+        'request',
+      );
+    });
+    try {
+      await answer(request, response, incoming);
+    } catch (error) {
+      options.log.error({ err: error, requestId: incoming.requestId }, 'request failed');
+      if (response.headersSent) response.destroy();
+      else refuse(response, pathOf(request), 'INTERNAL_SERVER_ERROR', 'Unexpected error');
+    }
+  };
+}
+
+function pathOf(request: IncomingMessage): string {
+  return (request.url ?? '/').split('?', 1)[0] ?? '/';
+}
+
+function refuse(response: ServerResponse, path: string, code: ProblemCode, message: string): void {
+  const { status, body } = errorFormFor(path)({ code, message });
+  response.writeHead(status, { 'Content-Type': 'application/json; charset=utf-8' });
+  response.end(JSON.stringify(body));
+}
+
+async function listenOn(server: Server, { host, port }: HttpOptions): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      reject(explain(error, host, port));
+    });
+    server.listen({ host, port }, resolve);
+  });
+}
+
+function explain(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  switch (error.code) {
+    case 'EADDRINUSE':
+      return new SettingError(
+        'PORT',
+        `${port} is in use on ${host}; set another one, or 0 for any`,
+      );
+    case 'EACCES':
+      return new SettingError('PORT', `this user may not listen on ${port}; use one above 1023`);
+    case 'EADDRNOTAVAIL':
+    case 'ENOTFOUND':
+      return new SettingError('HOST', `${host} is not an address of this machine`);
+    default:
+      return error;
+  }
+}

@@ -1,0 +1,110 @@
+import type { Knex } from 'knex';
+import { fromKnex, PgBoss } from 'pg-boss';
+
+/** PostgreSQL schema of the queue's own tables, beside the registry. */
+export const queueSchema = 'control_plane_jobs';
+
+const queueName = 'operations';
+
+export interface OperationQueueOptions {
+  readonly control: Knex;
+  /**
+   * Seconds of silence after which another instance takes an operation over. The job of an operation
+   * is deferred by this much, again and again, by the instance that works on it: a lease.
+   */
+  readonly leaseSeconds: number;
+  /** Told of errors of the queue's background work; nothing else depends on them. */
+  readonly onError: (error: Error) => void;
+}
+
+/** The durable jobs of operations: one job for each operation that has not ended. */
+export interface OperationQueue {
+  /**
+   * Makes the queue's tables where they are missing and begins to take jobs whose lease ran out.
+   * `handler` gets the operation's id; when it rejects, the job comes again later.
+   */
+  start(handler: (operationId: string) => Promise<void>): Promise<void>;
+  /** Inserts the job of an operation in the transaction that records it, leased to this instance. */
+  enqueue(trx: Knex.Transaction, operationId: string): Promise<void>;
+  /** Prolongs the lease on an operation that this instance works on. */
+  renew(operationId: string): Promise<void>;
+  /** Ends the lease at once, so that another instance may go on. */
+  handBack(operationId: string): Promise<void>;
+  /** Ends the job in the transaction that ends its operation. */
+  complete(trx: Knex.Transaction, operationId: string): Promise<void>;
+  /** Rejects when the queue's tables do not answer. */
+  ping(): Promise<void>;
+  /** Takes no more jobs and waits for the handlers under way, at most `graceMs` milliseconds. */
+  stop(graceMs: number): Promise<void>;
+}
+
+/** Builds the queue on pg-boss, over the control plane's own connections. */
+export function createOperationQueue(options: OperationQueueOptions): OperationQueue {
+  const boss = new PgBoss({
+    db: fromKnex(options.control),
+    schema: queueSchema,
+    superviseIntervalSeconds: 5,
+    schedule: false,
+    persistWarnings: false,
+  });
+  boss.on('error', options.onError);
+  let started = false;
+
+  const defer = async (operationId: string, seconds: number): Promise<void> => {
+    await boss.update(queueName, undefined, { id: operationId, startAfter: seconds });
+  };
+
+  return {
+    async start(handler) {
+      await boss.start();
+      started = true;
+      await boss.createQueue(queueName, {
+        // The job lives as long as its operation, which decides by its deadline when to give up.
+        retryLimit: 1_000_000,
+        retryDelay: 1,
+        retryBackoff: true,
+        retryDelayMax: 60,
+        heartbeatSeconds: 10,
+        expireInSeconds: 23 * 3600,
+        deleteAfterSeconds: 3600,
+      });
+      await boss.work<{ operationId: string }>(
+        queueName,
+        { pollingIntervalSeconds: 1, batchSize: 1, localConcurrency: 4 },
+        async (jobs) => {
+          for (const job of jobs) await handler(job.data.operationId);
+        },
+      );
+    },
+
+    async enqueue(trx, operationId) {
+      await boss.send(
+        queueName,
+        { operationId },
+        { id: operationId, startAfter: options.leaseSeconds, db: fromKnex(trx) },
+      );
+    },
+
+    renew(operationId) {
+      return defer(operationId, options.leaseSeconds);
+    },
+
+    handBack(operationId) {
+      return defer(operationId, 0);
+    },
+
+    async complete(trx, operationId) {
+      await boss.complete(queueName, operationId, null, { db: fromKnex(trx), includeQueued: true });
+    },
+
+    async ping() {
+      if ((await boss.getQueue(queueName)) === null) throw new Error('the queue is missing');
+    },
+
+    async stop(graceMs) {
+      if (!started) return;
+      started = false;
+      await boss.stop({ graceful: true, timeout: Math.max(1000, graceMs), close: false });
+    },
+  };
+}

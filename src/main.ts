@@ -1,0 +1,74 @@
+import pino, { type Logger } from 'pino';
+import pretty from 'pino-pretty';
+import { startApp, type App } from './app.ts';
+import { ConfigError, readConfig, type Config } from './config.ts';
+import { SettingError } from './errors.ts';
+
+const config = configuration();
+const log = createLogger(config);
+const app = await start(config, log);
+announce(app, config);
+
+let closing: Promise<void> | undefined;
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    if (closing !== undefined) return; // the terminal and npm both pass it on
+    log.info({ signal }, 'stopping');
+    closing = app.close().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        log.fatal({ err: error }, 'stopping failed');
+        process.exit(1);
+      },
+    );
+  });
+}
+
+function configuration(): Config {
+  try {
+    return readConfig();
+  } catch (error) {
+    if (error instanceof ConfigError) fail(error.message);
+    throw error;
+  }
+}
+
+async function start(settings: Config, logger: Logger): Promise<App> {
+  try {
+    return await startApp(settings, { log: logger });
+  } catch (error) {
+    if (error instanceof SettingError) fail(error.message);
+    logger.fatal({ err: error }, 'the start failed');
+    process.exit(1);
+  }
+}
+
+function fail(message: string): never {
+  console.error(message);
+  process.exit(1);
+}
+
+function createLogger({ log: { level, format } }: Config): Logger {
+  const options = {
+    level,
+    redact: {
+      paths: ['*.password', '*.authorization', '*.apiKey', '*.connectionString', 'err.parameters'],
+      censor: '***',
+    },
+  };
+  if (format === 'json') return pino(options);
+  return pino(options, pretty({ ignore: 'pid,hostname', translateTime: 'HH:MM:ss.l', sync: true }));
+}
+
+function announce({ url }: App, { server, database }: Config): void {
+  console.log(`
+Tenantry is ready at ${url}
+  GraphiQL   ${server.graphiql ? `${url}/graphql` : 'off (GRAPHIQL)'}
+  Health     ${url}/readyz
+  Data       ${database.url === null ? database.dataDir : 'on the server in DATABASE_URL'}
+
+Make a tenant:
+  curl -sS ${url}/api/v1/tenants -H 'Content-Type: application/json' \\
+    -d '{"name": "acme_corp", "environment": "production"}'
+`);
+}

@@ -1,0 +1,80 @@
+import type pg from 'pg';
+
+export interface AccessReport {
+  readonly database: string;
+  /** Of the tables asked for, those that these credentials do not see. */
+  readonly missingTables: readonly string[];
+  /** Databases other than this one that these credentials may open, of those looked at. */
+  readonly openDatabases: readonly string[];
+  /** Rights that a tenant's login must not have, by their names in pg_roles. */
+  readonly excessRights: readonly string[];
+  /** Roles it is a member of. */
+  readonly memberOf: readonly string[];
+}
+
+/**
+ * Asks the server, as the connected tenant, what these credentials reach: one query, since each round
+ * trip is paid by everyone who waits for a tenant.
+ *
+ * @param closed databases that must be closed to tenants (the control plane above all)
+ * @param markerPrefix beginning of the comment on databases that are ours; the newest of them are
+ *   looked at as a sample
+ */
+export async function reportAccess(
+  client: pg.ClientBase,
+  requiredTables: readonly string[],
+  closed: readonly string[],
+  markerPrefix: string,
+): Promise<AccessReport> {
+  const { rows } = await client.query<AccessReport>(
+    `SELECT current_database() AS database,
+       ARRAY(SELECT name FROM unnest($1::text[]) AS name
+             WHERE to_regclass(quote_ident(name)) IS NULL
+                OR NOT has_table_privilege(to_regclass(quote_ident(name)), 'SELECT, INSERT')
+       ) AS "missingTables",
+       ARRAY(SELECT datname::text FROM (
+               SELECT oid, datname FROM pg_database WHERE datname = ANY ($2)
+               UNION
+               (SELECT d.oid, d.datname FROM pg_database d
+                 JOIN pg_shdescription s ON s.objoid = d.oid AND s.classoid = 'pg_database'::regclass
+                WHERE starts_with(s.description, $3) ORDER BY d.oid DESC LIMIT 20)
+             ) AS looked_at
+             WHERE datname <> current_database()
+               AND has_database_privilege(session_user, oid, 'CONNECT')
+       ) AS "openDatabases",
+       (SELECT array_remove(ARRAY[
+          CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreatedb THEN 'CREATEDB' END,
+          CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
+          CASE WHEN rolreplication THEN 'REPLICATION' END,
+          CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL)
+        FROM pg_roles WHERE rolname = session_user) AS "excessRights",
+       ARRAY(SELECT g.rolname::text FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+             JOIN pg_roles u ON u.oid = m.member WHERE u.rolname = session_user) AS "memberOf"`,
+    [requiredTables, closed, markerPrefix],
+  );
+  const report = rows[0];
+  if (report === undefined) throw new Error('the server answered without a row');
+  return report;
+}
+
+/** What an admin role may do on its server. */
+export interface AdminRights {
+  readonly role: string;
+  readonly createDatabase: boolean;
+  readonly createRole: boolean;
+  /** Whether it may make schemas in the connected database. */
+  readonly createSchema: boolean;
+}
+
+/** Asks what the connected role may do; a superuser may do all of it. */
+export async function reportAdminRights(client: pg.ClientBase): Promise<AdminRights> {
+  const { rows } = await client.query<AdminRights>(
+    `SELECT rolname AS role, rolsuper OR rolcreatedb AS "createDatabase",
+            rolsuper OR rolcreaterole AS "createRole",
+            has_database_privilege(current_database(), 'CREATE') AS "createSchema"
+     FROM pg_roles WHERE rolname = current_user`,
+  );
+  const rights = rows[0];
+  if (rights === undefined) throw new Error('the server answered without a row');
+  return rights;
+}

@@ -1,0 +1,183 @@
+import pLimit from 'p-limit';
+import pg from 'pg';
+import { connectionOptions, tenantUrl, type Login } from './connection.ts';
+
+export interface ClusterOptions {
+  /** The name callers use; never a host. */
+  readonly name: string;
+  /** Admin connection string. */
+  readonly url: string;
+  /** Connections to this cluster at once, over all kinds of work. At least 2. */
+  readonly connectionsMax: number;
+  /** Wait for a free admin connection, milliseconds. */
+  readonly waitTimeoutMs: number;
+  /** The longest one admin statement may take, milliseconds. */
+  readonly statementTimeoutMs: number;
+}
+
+/** A PostgreSQL server that holds tenant data, seen through its admin. */
+export interface Cluster {
+  readonly name: string;
+  /** The database the admin works from; `postgres`, `template1` and it are closed to tenants. */
+  readonly adminDatabase: string;
+
+  /** Runs `work` on a warm admin connection. When `signal` aborts, the connection is cut. */
+  admin<T>(work: (client: pg.ClientBase) => Promise<T>, signal?: AbortSignal): Promise<T>;
+
+  /**
+   * Like `admin`, holding an advisory lock on `key` in the same session as the work: a client that
+   * was killed does not stop its CREATE DATABASE, but the lock stays held until that has ended.
+   */
+  exclusively<T>(
+    key: string,
+    work: (client: pg.ClientBase) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T>;
+
+  /** Runs `work` on a short-lived admin connection to another database of the cluster. */
+  inDatabase<T>(
+    database: string,
+    work: (client: pg.Client) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T>;
+
+  /** Holds one of the cluster's short-lived connections for work that connects by itself. */
+  withConnectionSlot<T>(work: () => Promise<T>): Promise<T>;
+
+  /** Connection options of the admin for another database. */
+  adminOptions(database: string): pg.ClientConfig;
+
+  /** The connection string of a login, as it is stored. */
+  urlFor(database: string, login: Login): string;
+
+  /** Whether the admin is a superuser; a fact of the server, asked once. */
+  isSuperuser(): Promise<boolean>;
+
+  /** Ends all idle connections; those in use end when their work does. */
+  close(): Promise<void>;
+}
+
+/** Opens a cluster. Connects on first use; a cluster that is down fails the work, not this call. */
+export function openCluster(options: ClusterOptions): Cluster {
+  const base = connectionOptions(options.url, {
+    applicationName: 'tenantry',
+    statementTimeoutMs: options.statementTimeoutMs,
+  });
+  // One connection stays in reserve; half of the rest is kept warm for DDL, half is for logins.
+  const usable = Math.max(2, options.connectionsMax - 1);
+  const pool = new pg.Pool({
+    ...base,
+    max: Math.ceil(usable / 2),
+    idleTimeoutMillis: 0,
+    connectionTimeoutMillis: options.waitTimeoutMs,
+  });
+  pool.on('error', ignoreIdleError);
+  const slots = pLimit(Math.max(1, Math.floor(usable / 2)));
+  let superuser: Promise<boolean> | undefined;
+
+  async function admin<T>(
+    work: (client: pg.ClientBase) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    signal?.throwIfAborted();
+    const client = await pool.connect();
+    client.on('error', ignoreIdleError);
+    const cut = (): void => {
+      destroySocket(client);
+    };
+    signal?.addEventListener('abort', cut, { once: true });
+    let broken = true;
+    try {
+      const result = await work(client);
+      broken = false;
+      return result;
+    } finally {
+      signal?.removeEventListener('abort', cut);
+      client.off('error', ignoreIdleError);
+      // After an error the session may hold a lock or an open transaction: it is not reused.
+      client.release(broken);
+    }
+  }
+
+  return {
+    name: options.name,
+    adminDatabase: base.database ?? 'postgres',
+    admin,
+
+    exclusively(key, work, signal) {
+      return admin(async (client) => {
+        await client.query('SELECT pg_advisory_lock(hashtextextended($1, 0))', [key]);
+        const result = await work(client);
+        await client.query('SELECT pg_advisory_unlock(hashtextextended($1, 0))', [key]);
+        return result;
+      }, signal);
+    },
+
+    inDatabase(database, work, signal) {
+      return slots(() => withClient({ ...base, database }, work, signal));
+    },
+
+    withConnectionSlot(work) {
+      return slots(work);
+    },
+
+    adminOptions(database) {
+      return { ...base, database };
+    },
+
+    urlFor(database, login) {
+      return tenantUrl(options.url, database, login);
+    },
+
+    isSuperuser() {
+      superuser ??= admin(async (client) => {
+        const { rows } = await client.query<{ rolsuper: boolean }>(
+          'SELECT rolsuper FROM pg_roles WHERE rolname = current_user',
+        );
+        return rows[0]?.rolsuper === true;
+      }).catch((error: unknown) => {
+        superuser = undefined; // a server that was down is asked again
+        throw error;
+      });
+      return superuser;
+    },
+
+    async close() {
+      await pool.end();
+    },
+  };
+}
+
+/**
+ * Connects, runs `work`, and ends the connection whatever happens. The server's own end of the
+ * session is not awaited: nothing depends on it. When `signal` aborts, the connection is cut.
+ */
+export async function withClient<T>(
+  config: pg.ClientConfig,
+  work: (client: pg.Client) => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  signal?.throwIfAborted();
+  const client = new pg.Client(config);
+  client.on('error', ignoreIdleError);
+  const cut = (): void => {
+    destroySocket(client);
+  };
+  signal?.addEventListener('abort', cut, { once: true });
+  try {
+    await client.connect();
+    return await work(client);
+  } finally {
+    signal?.removeEventListener('abort', cut);
+    void client.end().catch(ignoreIdleError);
+  }
+}
+
+// Without a listener that stays, an error between queries would end the process. What was under way
+// is rejected by its own promise.
+function ignoreIdleError(): void {}
+
+function destroySocket(client: pg.ClientBase): void {
+  const { connection } = client as unknown as { connection: { stream: { destroy(): void } } };
+  connection.stream.destroy();
+}

@@ -1,0 +1,44 @@
+import type pg from 'pg';
+import { parseIntoClientConfig } from 'pg-connection-string';
+
+export interface Login {
+  readonly user: string;
+  readonly password: string;
+}
+
+/**
+ * Turns a connection string into options for node-postgres. `sslmode` means what libpq means by it:
+ * node-postgres would verify certificates under `require` too.
+ *
+ * @throws Error when the text is no connection string
+ */
+export function connectionOptions(
+  url: string,
+  session: { applicationName: string; statementTimeoutMs: number },
+): pg.ClientConfig {
+  const parsed = new URL(url);
+  if (parsed.searchParams.has('sslmode')) parsed.searchParams.set('uselibpqcompat', 'true');
+  return {
+    ...parseIntoClientConfig(parsed.href),
+    application_name: session.applicationName,
+    keepAlive: true,
+    connectionTimeoutMillis: 10_000,
+    // Both sides know the limit: with one side alone, the server goes on after the client gave up.
+    statement_timeout: session.statementTimeoutMs,
+    query_timeout: session.statementTimeoutMs + 5_000,
+    // A server that notices a dead client ends its statement within a second.
+    options: '-c client_connection_check_interval=1s',
+  };
+}
+
+/** The connection string of a tenant's login on the server that `adminUrl` names. */
+export function tenantUrl(adminUrl: string, database: string, login: Login): string {
+  const url = new URL(adminUrl);
+  url.username = encodeURIComponent(login.user);
+  url.password = encodeURIComponent(login.password);
+  url.pathname = `/${encodeURIComponent(database)}`;
+  const sslmode = url.searchParams.get('sslmode');
+  url.search = '';
+  if (sslmode !== null) url.searchParams.set('sslmode', sslmode);
+  return url.href;
+}

@@ -1,0 +1,168 @@
+import type pg from 'pg';
+import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
+import { asMember } from './roles.ts';
+
+export const databaseStrategies = ['WAL_LOG', 'FILE_COPY'] as const;
+export type DatabaseStrategy = (typeof databaseStrategies)[number];
+
+export interface NewDatabase {
+  readonly name: string;
+  /** Copied from; absent: `template0`. */
+  readonly template?: string;
+  readonly strategy: DatabaseStrategy;
+}
+
+export interface DatabaseFacts {
+  readonly marker: string | null;
+  readonly allowsConnections: boolean;
+  /** An interrupted DROP DATABASE: only dropping again helps. */
+  readonly halfDropped: boolean;
+}
+
+/** What the server says of a database; null when there is none of that name. */
+export async function findDatabase(
+  client: pg.ClientBase,
+  name: string,
+): Promise<DatabaseFacts | null> {
+  const { rows } = await client.query<DatabaseFacts>(
+    `SELECT shobj_description(oid, 'pg_database') AS marker,
+            datallowconn AS "allowsConnections",
+            datconnlimit = -2 AS "halfDropped"
+     FROM pg_database WHERE datname = $1`,
+    [name],
+  );
+  return rows[0] ?? null;
+}
+
+/**
+ * Creates a database that nobody can connect to: access rights are not copied from a template, so a
+ * new one would let everybody in until they are revoked.
+ */
+export async function createClosedDatabase(
+  client: pg.ClientBase,
+  database: NewDatabase,
+): Promise<void> {
+  const template = quoteIdentifier(database.template ?? 'template0');
+  await client.query(
+    `CREATE DATABASE ${quoteIdentifier(database.name)} TEMPLATE ${template}
+     STRATEGY ${database.strategy} ALLOW_CONNECTIONS false`,
+  );
+}
+
+export interface Opening {
+  readonly name: string;
+  /** The name it gets; the same when it stays. */
+  readonly finalName: string;
+  /** Role that may connect, make temporary tables, and make schemas. */
+  readonly owner: string;
+  readonly marker: string;
+}
+
+/**
+ * Marks a closed database, takes every right from PUBLIC, gives the owner role its own, renames it,
+ * and lets connections in: one transaction, so nobody sees it half done.
+ */
+export async function openDatabase(client: pg.ClientBase, opening: Opening): Promise<void> {
+  const name = quoteIdentifier(opening.name);
+  const finalName = quoteIdentifier(opening.finalName);
+  await client.query(`
+    COMMENT ON DATABASE ${name} IS ${quoteLiteral(opening.marker)};
+    REVOKE ALL ON DATABASE ${name} FROM PUBLIC;
+    GRANT CONNECT, TEMPORARY, CREATE ON DATABASE ${name} TO ${quoteIdentifier(opening.owner)};
+    ${opening.name === opening.finalName ? '' : `ALTER DATABASE ${name} RENAME TO ${finalName};`}
+    ALTER DATABASE ${finalName} ALLOW_CONNECTIONS true`);
+}
+
+/** Gives all that `from` owns in the connected database to `to`. */
+export async function reassignOwned(
+  client: pg.ClientBase,
+  from: string,
+  to: string,
+): Promise<void> {
+  await asMember(client, [from, to], async () => {
+    await client.query(`REASSIGN OWNED BY ${quoteIdentifier(from)} TO ${quoteIdentifier(to)}`);
+  });
+}
+
+/**
+ * Drops a database, ending its sessions, and makes sure that it is gone. An absent one is fine.
+ *
+ * @param roles roles whose sessions may be open; an admin that is no superuser has to be a member of
+ *   a role to end its sessions
+ * @throws Error when it is still there afterwards
+ */
+export async function dropDatabase(
+  client: pg.ClientBase,
+  name: string,
+  roles: readonly string[] = [],
+): Promise<void> {
+  const facts = await findDatabase(client, name);
+  if (facts === null) return;
+  if (!facts.halfDropped) {
+    await client.query(
+      `ALTER DATABASE ${quoteIdentifier(name)} ALLOW_CONNECTIONS false IS_TEMPLATE false`,
+    );
+    await asMember(client, roles, async () => {
+      // Sessions of others than these roles and the admin itself (autovacuum) are FORCE's business.
+      await client.query(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = $1 AND (usename = ANY ($2) OR usename = current_user)`,
+        [name, roles],
+      );
+    });
+  }
+  await client.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
+  if ((await findDatabase(client, name)) !== null) {
+    throw new Error('the database is still there after DROP DATABASE');
+  }
+}
+
+/**
+ * Closes databases to PUBLIC. `REVOKE` by a role that is neither owner nor superuser only warns, so
+ * what is in force is asked afterwards.
+ *
+ * @returns those that are still open, for which their owner has to run the REVOKE
+ */
+export async function closeToPublic(
+  client: pg.ClientBase,
+  names: readonly string[],
+): Promise<string[]> {
+  const open = await openToPublic(client, names);
+  for (const name of open) {
+    await client.query(`REVOKE ALL ON DATABASE ${quoteIdentifier(name)} FROM PUBLIC`);
+  }
+  return open.length === 0 ? [] : openToPublic(client, names);
+}
+
+async function openToPublic(client: pg.ClientBase, names: readonly string[]): Promise<string[]> {
+  const { rows } = await client.query<{ datname: string }>(
+    `SELECT datname FROM pg_database
+     WHERE datname = ANY ($1) AND datallowconn AND EXISTS (
+       SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) AS acl
+       WHERE acl.grantee = 0 AND acl.privilege_type = 'CONNECT')
+     ORDER BY datname`,
+    [names],
+  );
+  return rows.map((row) => row.datname);
+}
+
+/** Closes a database for good and lets it be copied: nobody may be connected to a template. */
+export async function closeAsTemplate(client: pg.ClientBase, name: string): Promise<void> {
+  const database = quoteIdentifier(name);
+  await client.query(`ALTER DATABASE ${database} ALLOW_CONNECTIONS false IS_TEMPLATE true`);
+  // The migrating session may not have ended on the server yet, and would block every copy.
+  await client.query(
+    `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+     WHERE datname = $1 AND usename = current_user AND pid <> pg_backend_pid()`,
+    [name],
+  );
+}
+
+/** Size on disk in bytes; null when there is no database of that name. */
+export async function databaseSize(client: pg.ClientBase, name: string): Promise<number | null> {
+  const { rows } = await client.query<{ size: string }>(
+    'SELECT pg_database_size(oid)::text AS size FROM pg_database WHERE datname = $1',
+    [name],
+  );
+  return rows[0] === undefined ? null : Number(rows[0].size);
+}

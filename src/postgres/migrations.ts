@@ -1,0 +1,189 @@
+import { createHash } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import { join, parse } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import knexPackage, { type Knex } from 'knex';
+import type pg from 'pg';
+
+/** One migration file. */
+export interface MigrationFile {
+  /** File name without its ending: what the ledger records. */
+  readonly name: string;
+  readonly path: string;
+  readonly contentHash: Buffer;
+  readonly migration: Knex.Migration;
+}
+
+/** A folder of Knex migrations, loaded once. */
+export interface MigrationSet {
+  readonly files: readonly MigrationFile[];
+  /** SHA-256 over the names and contents in order. */
+  readonly contentHash: Buffer;
+  /** Name of the last file; null when there is none. */
+  readonly version: string | null;
+}
+
+/** A migration that cannot be used or that failed; `migration` is its name (null: the folder). */
+export class MigrationError extends Error {
+  override readonly name = 'MigrationError';
+  readonly code = 'MIGRATION';
+  readonly migration: string | null;
+
+  constructor(migration: string | null, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.migration = migration;
+  }
+}
+
+/** What a migration file exports, as Knex documents it; its types lack `config`. */
+type MigrationModule = Partial<Knex.Migration> & {
+  readonly config?: { readonly transaction?: boolean };
+};
+
+const endings: ReadonlySet<string> = new Set(['.ts', '.mts', '.js', '.mjs', '.cjs']);
+
+/**
+ * Loads the migrations of a folder, in the order of their names.
+ *
+ * @throws MigrationError when the folder cannot be read, a file does not load or is no migration, or
+ *   two files have one name
+ */
+export async function loadMigrations(folder: string): Promise<MigrationSet> {
+  const entries = await readdir(folder).catch((error: unknown) => {
+    throw new MigrationError(null, `the folder ${folder} cannot be read`, { cause: error });
+  });
+  const names = entries
+    .filter((entry) => endings.has(parse(entry).ext) && !entry.endsWith('.d.ts'))
+    .sort();
+  const files = await Promise.all(names.map((entry) => loadFile(join(folder, entry))));
+  const total = createHash('sha256');
+  files.forEach((file, index) => {
+    if (files[index - 1]?.name === file.name) {
+      throw new MigrationError(file.name, `two migrations are called ${file.name}`);
+    }
+    total.update(`${file.name}\0`).update(file.contentHash);
+  });
+  return { files, contentHash: total.digest(), version: files.at(-1)?.name ?? null };
+}
+
+async function loadFile(path: string): Promise<MigrationFile> {
+  const { name } = parse(path);
+  const content = await readFile(path);
+  let loaded: MigrationModule & { readonly default?: MigrationModule };
+  try {
+    loaded = (await import(pathToFileURL(path).href)) as typeof loaded;
+  } catch (error) {
+    throw new MigrationError(name, `migration ${name} does not load: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  const { up, down, config } = loaded.up === undefined ? (loaded.default ?? loaded) : loaded;
+  if (typeof up !== 'function') {
+    throw new MigrationError(name, `migration ${name} has no function up`);
+  }
+  if (config?.transaction === false) {
+    // Killed half-way, it leaves its changes and a lock behind that nothing releases.
+    throw new MigrationError(name, `migration ${name} sets transaction: false, which is refused`);
+  }
+  return {
+    name,
+    path,
+    contentHash: createHash('sha256').update(content).digest(),
+    migration: { up, down: down ?? (() => Promise.resolve()) },
+  };
+}
+
+export interface MigrateOptions {
+  readonly connection: pg.ClientConfig;
+  /** Role that owns what the migrations make; absent: the connected one. */
+  readonly role?: string;
+  /** Schema of the ledger tables; absent: the connection's first. */
+  readonly ledgerSchema?: string;
+  /** When it aborts, the connection is cut. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Brings one database to the newest migration, over one connection of its own that ends afterwards.
+ * The caller sees to it that nobody else migrates this database: a lock found set is that of a run
+ * that was killed, and is released.
+ *
+ * @throws MigrationError naming the migration that failed
+ */
+export async function migrate(set: MigrationSet, options: MigrateOptions): Promise<void> {
+  const { role } = options;
+  const knex = knexPackage.knex({
+    client: 'pg',
+    connection: options.connection as Knex.PgConnectionConfig,
+    pool: {
+      min: 0,
+      max: 1,
+      afterCreate: (client: pg.Client, done: (error: Error | null, client: pg.Client) => void) => {
+        client.on('error', () => undefined); // cut connections are told by the query under way
+        if (role === undefined) {
+          done(null, client);
+          return;
+        }
+        client.query("SELECT set_config('role', $1, false)", [role]).then(
+          () => {
+            done(null, client);
+          },
+          (error: unknown) => {
+            done(error as Error, client);
+          },
+        );
+      },
+    },
+    log: { warn: () => undefined, error: () => undefined, deprecate: () => undefined },
+  });
+  const cut = (): void => {
+    void knex.destroy();
+  };
+  options.signal?.addEventListener('abort', cut, { once: true });
+  const config: Knex.MigratorConfig = {
+    migrationSource: asSource(set),
+    ...(options.ledgerSchema === undefined ? {} : { schemaName: options.ledgerSchema }),
+  };
+  try {
+    if (await isLocked(knex, options.ledgerSchema))
+      await knex.migrate.forceFreeMigrationsLock(config);
+    await knex.migrate.latest(config);
+  } finally {
+    options.signal?.removeEventListener('abort', cut);
+    await knex.destroy();
+  }
+}
+
+async function isLocked(knex: Knex, schema: string | undefined): Promise<boolean> {
+  const builder = schema === undefined ? knex.schema : knex.schema.withSchema(schema);
+  if (!(await builder.hasTable('knex_migrations_lock'))) return false;
+  const table = knex<{ is_locked: number }>('knex_migrations_lock');
+  const row = await (schema === undefined ? table : table.withSchema(schema)).first('is_locked');
+  return row?.is_locked === 1;
+}
+
+function asSource(set: MigrationSet): Knex.MigrationSource<MigrationFile> {
+  return {
+    getMigrations: () => Promise.resolve([...set.files]),
+    getMigrationName: (file) => file.name,
+    getMigration: (file) =>
+      Promise.resolve({
+        ...file.migration,
+        up: async (knex: Knex) => {
+          try {
+            await file.migration.up(knex);
+          } catch (error) {
+            throw new MigrationError(
+              file.name,
+              `migration ${file.name} failed: ${messageOf(error)}`,
+              { cause: error },
+            );
+          }
+        },
+      }),
+  };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

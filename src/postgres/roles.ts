@@ -1,0 +1,109 @@
+import type pg from 'pg';
+import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
+
+export interface RolePair {
+  /** Owns what is in the tenant database; cannot log in. */
+  readonly owner: string;
+  /** Logs in, and works as the owner. */
+  readonly login: string;
+}
+
+export interface RoleSettings {
+  /** SCRAM-SHA-256 verifier; the password itself never reaches the server. */
+  readonly verifier: string;
+  readonly connectionLimit: number;
+  /** Milliseconds; 0: no limit. */
+  readonly statementTimeoutMs: number;
+  /** Put on both roles as a comment. */
+  readonly marker: string;
+}
+
+/**
+ * Makes an owner role and a login role under it, in one transaction. Both names are made from ids
+ * that were recorded before, so a role that is already there is ours, from a run that was cut off:
+ * it gets the settings again.
+ */
+export async function createRolePair(
+  client: pg.ClientBase,
+  roles: RolePair,
+  settings: RoleSettings,
+): Promise<void> {
+  const owner = quoteIdentifier(roles.owner);
+  const login = quoteIdentifier(roles.login);
+  const marker = quoteLiteral(settings.marker);
+  const existing = await existingRoles(client, [roles.owner, roles.login]);
+  const attributes = `LOGIN INHERIT NOCREATEDB NOCREATEROLE NOREPLICATION
+    CONNECTION LIMIT ${String(settings.connectionLimit)} PASSWORD ${quoteLiteral(settings.verifier)}`;
+  // One multi-statement query is one transaction and one round trip.
+  await client.query(`
+    ${existing.has(roles.owner) ? '' : `CREATE ROLE ${owner} NOLOGIN NOCREATEDB NOCREATEROLE;`}
+    ${existing.has(roles.login) ? `ALTER ROLE ${login} ${attributes}` : `CREATE ROLE ${login} ${attributes} IN ROLE ${owner}`};
+    ALTER ROLE ${login} SET role = ${quoteLiteral(roles.owner)};
+    ALTER ROLE ${login} SET statement_timeout = ${String(settings.statementTimeoutMs)};
+    ALTER ROLE ${login} SET idle_in_transaction_session_timeout = '10min';
+    COMMENT ON ROLE ${owner} IS ${marker};
+    COMMENT ON ROLE ${login} IS ${marker}`);
+}
+
+/** Drops roles with all that they still own or may do in this database; absent ones are fine. */
+export async function dropRoles(client: pg.ClientBase, names: readonly string[]): Promise<void> {
+  const existing = await existingRoles(client, names);
+  for (const name of names) {
+    if (!existing.has(name)) continue;
+    const role = quoteIdentifier(name);
+    await asMember(client, [name], async () => {
+      await client.query(`DROP OWNED BY ${role}`);
+    });
+    await client.query(`DROP ROLE IF EXISTS ${role}`);
+  }
+}
+
+/** Those of `names` that are roles of this server. */
+export async function existingRoles(
+  client: pg.ClientBase,
+  names: readonly string[],
+): Promise<ReadonlySet<string>> {
+  const { rows } = await client.query<{ rolname: string }>(
+    'SELECT rolname FROM pg_roles WHERE rolname = ANY ($1)',
+    [names],
+  );
+  return new Set(rows.map((row) => row.rolname));
+}
+
+/**
+ * Runs `work` in a transaction in which the admin is a member of `roles`: what only their members
+ * may do (REASSIGN OWNED, DROP OWNED) is closed even to the role's maker when that is no superuser.
+ * The grants go in the same transaction: memberships that stay make every later privilege check of
+ * the admin slower.
+ */
+export async function asMember<T>(
+  client: pg.ClientBase,
+  roles: readonly string[],
+  work: () => Promise<T>,
+): Promise<T> {
+  await client.query('BEGIN');
+  try {
+    const missing = await rolesWithoutMembership(client, roles);
+    const list = missing.map(quoteIdentifier).join(', ');
+    if (missing.length > 0) await client.query(`GRANT ${list} TO CURRENT_USER`);
+    const result = await work();
+    if (missing.length > 0) await client.query(`REVOKE ${list} FROM CURRENT_USER`);
+    await client.query('COMMIT');
+    return result;
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => undefined); // the first error is the one to tell
+    throw error;
+  }
+}
+
+async function rolesWithoutMembership(
+  client: pg.ClientBase,
+  roles: readonly string[],
+): Promise<string[]> {
+  const { rows } = await client.query<{ rolname: string }>(
+    `SELECT rolname FROM pg_roles
+     WHERE rolname = ANY ($1) AND NOT pg_has_role(current_user, oid, 'USAGE')`,
+    [roles],
+  );
+  return rows.map((row) => row.rolname);
+}

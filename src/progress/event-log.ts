@@ -1,0 +1,65 @@
+import type { Knex } from 'knex';
+import { appendEvents, type StepEvent } from '../control/events.ts';
+
+export interface EventLogOptions {
+  readonly control: Knex;
+  /** Told when events could not be written; they are kept and tried again. */
+  readonly onError: (error: unknown) => void;
+}
+
+/**
+ * The ordered writer of progress events. Recording costs a create nothing: events are appended behind
+ * it, in the order in which they were recorded, many in one transaction when they come fast.
+ */
+export interface EventLog {
+  /** Queues an event; returns at once. */
+  record(event: StepEvent): void;
+  /** Resolves when all that was recorded so far is written. */
+  settled(): Promise<void>;
+  /** Writes what is left, as far as the control plane answers. */
+  close(): Promise<void>;
+}
+
+const retryDelaysMs = [50, 200, 1000];
+
+/** Builds the writer; one for each instance. */
+export function createEventLog(options: EventLogOptions): EventLog {
+  let waiting: StepEvent[] = [];
+  let writing: Promise<void> | null = null;
+
+  async function drain(): Promise<void> {
+    while (waiting.length > 0) {
+      const events = waiting;
+      waiting = [];
+      await writeAll(events);
+    }
+    writing = null;
+  }
+
+  // An event that cannot be written is given up after a second and a bit: an operation that is
+  // resumed writes again what was lost, and the operation's own row tells how it ended.
+  async function writeAll(events: readonly StepEvent[]): Promise<void> {
+    for (const delay of [...retryDelaysMs, null]) {
+      try {
+        await appendEvents(options.control, events);
+        return;
+      } catch (error) {
+        options.onError(error);
+        if (delay !== null) await new Promise((resolve) => setTimeout(resolve, delay));
+      }
+    }
+  }
+
+  return {
+    record(event) {
+      waiting.push(event);
+      writing ??= drain();
+    },
+    async settled() {
+      await writing;
+    },
+    async close() {
+      await writing;
+    },
+  };
+}

@@ -1,0 +1,42 @@
+import type { Scope } from '../control/tenants.ts';
+
+/** What a caller may be allowed; roles and API keys are bundles of these. */
+export const permissions = [
+  'tenant:create',
+  'tenant:read',
+  'tenant:update',
+  'tenant:delete',
+  'tenant:purge',
+  'tenant:operate',
+  'tenant:connect',
+  'fleet:read',
+  'fleet:operate',
+] as const;
+export type Permission = (typeof permissions)[number];
+
+export const callerKinds = ['OPERATOR', 'USER', 'TENANT'] as const;
+export type CallerKind = (typeof callerKinds)[number];
+
+/** Who makes a request, as far as the domain cares. How one is recognised is the door's business. */
+export interface Caller {
+  readonly kind: CallerKind;
+  /** Stable name of the caller within its kind; audit rows and limits are kept by it. */
+  readonly subject: string;
+  /** Whose tenants it sees and makes; null: everybody's. */
+  readonly partner: string | null;
+  readonly roles: readonly string[];
+  readonly permissions: ReadonlySet<Permission>;
+}
+
+/** Partner of tenants that a caller without a partner makes and names none for. */
+export const platformPartner = 'platform';
+
+/** Which rows a caller may see. */
+export function scopeOf(caller: Caller): Scope {
+  return caller.partner === null ? null : { partner: caller.partner };
+}
+
+/** What idempotency keys and rate limits are bound to: kind, partner and subject together. */
+export function identityOf(caller: Caller): string {
+  return JSON.stringify([caller.kind, caller.partner, caller.subject]);
+}

@@ -1,0 +1,171 @@
+import { z } from 'zod';
+import { environments, isolations } from '../control/tenants.ts';
+import { failure, type Failure } from '../errors.ts';
+import { isReservedSlug, slugMaxLength, slugPattern } from './names.ts';
+
+export const databaseNamings = ['TENANT_ID', 'SLUG'] as const;
+
+/** Rules of the settings that differ between installations. */
+export interface CommandRules {
+  readonly availableFeatures: readonly string[];
+  readonly defaultFeatures: readonly string[];
+}
+
+/** What has been checked of a `createTenant` input, defaults filled in. */
+export type CreateTenantCommand = z.output<ReturnType<typeof createTenantSchema>>;
+/** The same as a caller sends it. */
+export type CreateTenantInput = z.input<ReturnType<typeof createTenantSchema>>;
+
+/** The rules of `createTenant`, for one installation. */
+export function createTenantSchema(rules: CommandRules) {
+  return z
+    .object({
+      name: text('name', 255),
+      uniqueName: optional(z.boolean()).transform((value) => value ?? false),
+      slug: optional(slug()),
+      environment: optional(z.enum(environments)).transform((value) => value ?? 'PRODUCTION'),
+      isolation: optional(z.enum(isolations)).transform((value) => value ?? 'DATABASE'),
+      databaseNaming: optional(z.enum(databaseNamings)),
+      schemaName: optional(z.string()),
+      cluster: optional(text('cluster', 255)),
+      partner: optional(text('partner', 255)),
+      domain: optional(domain()),
+      description: optional(text('description', 4000)),
+      email: optional(email()),
+      phoneNumber: optional(phoneNumber()),
+      industry: optional(text('industry', 255)),
+      settings: optional(settings(rules)).transform((value) => ({
+        features: value?.features ?? rules.defaultFeatures,
+        limits: {
+          users: value?.limits?.users ?? 100,
+          storageGb: value?.limits?.storageGb ?? 50,
+        },
+      })),
+      deletionProtection: optional(z.boolean()).transform((value) => value ?? false),
+    })
+    .check((context) => {
+      const { isolation, databaseNaming, schemaName } = context.value;
+      const refuse = (field: string, message: string): void => {
+        context.issues.push({ code: 'custom', path: [field], message, input: context.value });
+      };
+      if (isolation === 'DATABASE' && schemaName !== undefined) {
+        refuse('schemaName', 'schemaName belongs to SCHEMA isolation; this tenant has DATABASE');
+      }
+      if (isolation === 'SCHEMA' && databaseNaming !== undefined) {
+        refuse(
+          'databaseNaming',
+          'databaseNaming belongs to DATABASE isolation; this tenant has SCHEMA',
+        );
+      }
+    });
+}
+
+/** An idempotency key, wherever it comes from. */
+export const idempotencyKeySchema = text('idempotencyKey', 255);
+
+/**
+ * Checks an input against its rules.
+ *
+ * @param path where the input stands, put in front of each field
+ * @returns the command, or all problems at once
+ */
+export function parseCommand<T extends z.ZodType>(
+  schema: T,
+  input: unknown,
+  path: readonly string[],
+): { readonly command: z.output<T> } | { readonly failures: readonly Failure[] } {
+  const parsed = schema.safeParse(input);
+  if (parsed.success) return { command: parsed.data };
+  return {
+    failures: parsed.error.issues.map((issue) =>
+      failure('INVALID', issue.message, [...path, ...issue.path.map(String)]),
+    ),
+  };
+}
+
+// GraphQL tells absent from null; for an optional field of a new tenant they mean the same.
+function optional<T extends z.ZodType>(schema: T) {
+  return schema.nullish().transform((value) => value ?? undefined);
+}
+
+function text(field: string, maxCharacters: number) {
+  const rule = `${field} must have 1 to ${String(maxCharacters)} characters`;
+  return z.string({ error: `${field} must be a string` }).check((context) => {
+    const problem = textProblem(field, context.value, maxCharacters, rule);
+    if (problem !== null) {
+      context.issues.push({ code: 'custom', message: problem, input: context.value });
+    }
+  });
+}
+
+function textProblem(field: string, value: string, max: number, rule: string): string | null {
+  // Characters are code points, as PostgreSQL counts them; counting stops being worth it far above.
+  if (value === '' || value.length > 2 * max || Array.from(value).length > max) return rule;
+  if (value.includes('\0')) return `${field} must not contain the NUL character`;
+  // Half a surrogate pair cannot be stored: it would come back as another character.
+  if (!value.isWellFormed()) return `${field} must be well-formed Unicode (lone surrogate found)`;
+  return null;
+}
+
+function slug() {
+  return z.string().check((context) => {
+    const { value } = context;
+    const problem =
+      value.length > slugMaxLength
+        ? `slug must have at most ${String(slugMaxLength)} characters`
+        : !slugPattern.test(value)
+          ? 'slug must be lower-case letters and digits in groups joined by single "-" or "_", beginning with a letter'
+          : isReservedSlug(value)
+            ? 'slug must not be a reserved word (batch, health, status, operations) or look like a UUID'
+            : null;
+    if (problem !== null) context.issues.push({ code: 'custom', message: problem, input: value });
+  });
+}
+
+function domain() {
+  const label = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?';
+  return z
+    .string()
+    .max(255, 'domain must have at most 255 characters')
+    .regex(
+      new RegExp(`^(?:${label}\\.)+[a-zA-Z]{2,63}$`),
+      'domain must be labels of letters, digits and inner hyphens, then a top-level label of 2 or more letters',
+    );
+}
+
+function email() {
+  return z
+    .string()
+    .max(255, 'email must have at most 255 characters')
+    .check(z.email('email must be a valid email address'));
+}
+
+function phoneNumber() {
+  return z
+    .string()
+    .max(50, 'phoneNumber must have at most 50 characters')
+    .regex(
+      /^\+?[0-9][0-9 ()./-]*$/,
+      'phoneNumber must be digits, with an optional leading "+" and spaces, parentheses, dots, slashes or hyphens',
+    );
+}
+
+function settings(rules: CommandRules) {
+  const known = rules.availableFeatures.join(', ');
+  const whole = (field: string, max: number) => {
+    const rule = `${field} must be a whole number from 1 to ${String(max)}`;
+    return optional(z.int(rule).min(1, rule).max(max, rule));
+  };
+  return z.object({
+    features: optional(
+      z.array(
+        z.string().refine((feature) => rules.availableFeatures.includes(feature), {
+          error: `features must be out of ${known}`,
+        }),
+      ),
+    ).transform((features) => (features === undefined ? undefined : [...new Set(features)])),
+    limits: optional(
+      z.object({ users: whole('users', 10_000), storageGb: whole('storageGb', 1000) }),
+    ),
+  });
+}

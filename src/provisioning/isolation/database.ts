@@ -1,0 +1,115 @@
+import { migrateAs, takeOverPublicSchema } from '../tenant-schema.ts';
+import {
+  createClosedDatabase,
+  dropDatabase,
+  findDatabase,
+  openDatabase,
+} from '../../postgres/databases.ts';
+import { codeOf, errorCodes, PassingError } from '../../postgres/error-codes.ts';
+import {
+  opaqueDatabaseName,
+  slugDatabaseName,
+  tenantMarker,
+  tenantMarkerPrefix,
+} from '../names.ts';
+import { StepFailure, type StepContext } from '../step.ts';
+import type { Isolation } from './isolation.ts';
+
+/** A PostgreSQL database of its own for each tenant, copied from the cluster's template. */
+export const databaseIsolation: Isolation = {
+  createStep: 'create_database',
+
+  names({ naming, slug, tenantId }) {
+    return {
+      databaseName: naming === 'SLUG' ? slugDatabaseName(slug) : opaqueDatabaseName(tenantId),
+      schemaName: null,
+    };
+  },
+
+  async create(context) {
+    await makeDatabase(context);
+    const { cluster, database, signal } = context;
+    await cluster.inDatabase(
+      database.databaseName,
+      (client) => takeOverPublicSchema(client, database.ownerRole),
+      signal,
+    );
+  },
+
+  async migrate(context) {
+    if (context.findings.migrationVersion !== undefined) return; // came from a current template
+    const { cluster, database, services, signal } = context;
+    await migrateAs(
+      cluster,
+      database.databaseName,
+      database.ownerRole,
+      services.tenantMigrations,
+      signal,
+    );
+    context.findings.migrationVersion = services.tenantMigrations.version;
+  },
+
+  async drop({ cluster, database, tenant, signal }) {
+    const roles = [database.loginRole, database.ownerRole];
+    await cluster.exclusively(
+      lockOf(tenant.id),
+      async (client) => {
+        const facts = await findDatabase(client, database.databaseName);
+        // Under a name that was chosen, only what carries our marker is ours to drop.
+        if (facts?.marker?.startsWith(tenantMarkerPrefix(tenant.id)) === true) {
+          await dropDatabase(client, database.databaseName, roles);
+        }
+        await dropDatabase(client, opaqueDatabaseName(tenant.id), roles);
+      },
+      signal,
+    );
+  },
+};
+
+/**
+ * Makes the database under its opaque name, which is ours whatever happens, and gives it the final
+ * name together with its marker: so a database under a chosen name without our marker is never ours.
+ */
+async function makeDatabase(context: StepContext): Promise<void> {
+  const { cluster, database, operation, services, signal, tenant } = context;
+  const opaque = opaqueDatabaseName(tenant.id);
+  const template = await services.templates.current(cluster);
+  await cluster.exclusively(
+    lockOf(tenant.id),
+    async (client) => {
+      const final = await findDatabase(client, database.databaseName);
+      if (final?.marker?.startsWith(tenantMarkerPrefix(tenant.id)) === true) return;
+      if (final !== null && database.databaseName !== opaque) {
+        throw new StepFailure('a database of this name exists on the cluster and is not ours');
+      }
+      const begun = database.databaseName === opaque ? final : await findDatabase(client, opaque);
+      if (begun === null) {
+        try {
+          await createClosedDatabase(client, {
+            name: opaque,
+            strategy: services.settings.createDatabaseStrategy,
+            ...(template === null ? {} : { template: template.databaseName }),
+          });
+        } catch (error) {
+          if (codeOf(error) !== errorCodes.invalidCatalogName) throw error;
+          // Another instance, with other migrations, dropped it as unused: the next try looks anew.
+          services.templates.forget(cluster);
+          throw new PassingError('the template is gone', { cause: error });
+        }
+        if (template !== null) context.findings.migrationVersion = template.migrationVersion;
+      }
+      await openDatabase(client, {
+        name: opaque,
+        finalName: database.databaseName,
+        owner: database.ownerRole,
+        marker: tenantMarker(tenant.id, operation.id),
+      });
+    },
+    signal,
+  );
+}
+
+// Whoever works on this tenant's database holds it, and its undo waits for a statement cut off.
+function lockOf(tenantId: string): string {
+  return `tenantry:tenant:${tenantId}`;
+}

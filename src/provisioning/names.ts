@@ -1,0 +1,76 @@
+import { randomInt } from 'node:crypto';
+import { identifierFromId, maxIdentifierBytes } from '../postgres/identifiers.ts';
+
+/** Comment on everything we make begins with this; readable by every tenant, so ids and nothing else. */
+export const markerPrefix = 'tenantry:1:';
+
+/** Marker of what one operation made for one tenant. */
+export function tenantMarker(tenantId: string, operationId: string): string {
+  return `${tenantMarkerPrefix(tenantId)}${operationId}`;
+}
+
+/** Beginning of the marker of everything that is this tenant's, whichever operation made it. */
+export function tenantMarkerPrefix(tenantId: string): string {
+  return `${markerPrefix}tenant:${tenantId}:`;
+}
+
+/** Marker of a template and its owner role. */
+export function templateMarker(templateId: string): string {
+  return `${markerPrefix}template:${templateId}`;
+}
+
+/** Roles of a tenant; the login role has an id of its own, since a rotation makes a second one. */
+export function tenantRoles(tenantId: string, loginId: string): { owner: string; login: string } {
+  return { owner: identifierFromId('own_', tenantId), login: identifierFromId('usr_', loginId) };
+}
+
+/** Opaque name of a tenant's database; the final one under TENANT_ID naming. */
+export function opaqueDatabaseName(tenantId: string): string {
+  return identifierFromId('car_', tenantId);
+}
+
+/** Name of a tenant's database under SLUG naming. */
+export function slugDatabaseName(slug: string): string {
+  return `dbtools_tenant_${slug}`;
+}
+
+export const slugPattern = /^[a-z][a-z0-9]*([-_][a-z0-9]+)*$/;
+export const slugMaxLength = maxIdentifierBytes - slugDatabaseName('').length;
+
+const reservedSlugs: ReadonlySet<string> = new Set(['batch', 'health', 'status', 'operations']);
+const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+/** Whether a text is written like a UUID. */
+export function looksLikeUuid(text: string): boolean {
+  return uuidPattern.test(text);
+}
+
+/** Whether a slug would be mistaken for a path or an id. */
+export function isReservedSlug(slug: string): boolean {
+  return reservedSlugs.has(slug) || looksLikeUuid(slug);
+}
+
+/**
+ * Makes a slug from a name: letters without their marks, lower case, everything else as hyphens;
+ * `tenant` and a random ending when nothing is left of it.
+ */
+export function slugFromName(name: string): string {
+  const slug = name
+    .normalize('NFKD')
+    .replaceAll(/\p{M}/gu, '')
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replace(/^[-0-9]+/, '')
+    .slice(0, slugMaxLength)
+    .replace(/-+$/, '');
+  if (slug === '') return withRandomEnding('tenant');
+  return isReservedSlug(slug) ? withRandomEnding(slug) : slug;
+}
+
+/** The same slug with a short random ending, for when it is taken. */
+export function withRandomEnding(slug: string): string {
+  const alphabet = 'abcdefghijklmnopqrstuvwxyz0123456789';
+  const ending = Array.from({ length: 6 }, () => alphabet.charAt(randomInt(alphabet.length)));
+  const room = slugMaxLength - ending.length - 1;
+  return `${slug.slice(0, room).replace(/[-_]+$/, '')}-${ending.join('')}`;
+}

@@ -1,0 +1,215 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { StepStatus } from '../control/events.ts';
+import { FenceLostError, startCompensation, type OperationStatus } from '../control/operations.ts';
+import { isTransient } from '../postgres/error-codes.ts';
+import { MigrationError } from '../postgres/migrations.ts';
+import type { EventLog } from '../progress/event-log.ts';
+import type { Failpoints } from './failpoints.ts';
+import { StepFailure, type Step, type StepContext } from './step.ts';
+
+/** How a run of a pipeline ended for the instance that ran it. */
+export type RunEnd =
+  | 'SUCCEEDED'
+  | 'COMPENSATED'
+  /** Another instance has it, or it had ended already. */
+  | 'TAKEN_OVER'
+  /** This instance stops; the operation stays open for another one. */
+  | 'STOPPED';
+
+export interface PipelineRun {
+  readonly steps: readonly Step[];
+  /** Aborts at the operation's deadline and when the instance stops. */
+  readonly context: StepContext;
+  /** Aborts when the instance stops; compensation knows no deadline. */
+  readonly stopping: AbortSignal;
+  readonly eventLog: EventLog;
+  readonly failpoints: Failpoints;
+  readonly log: Logger;
+  /** Where it is taken up: a resumed operation may be on its way back already. */
+  readonly compensating: boolean;
+  /** The percentage its events have shown so far; rises with each step, and never falls. */
+  percent: number;
+}
+
+const retryDelay = { firstMs: 50, maxMs: 2_000 } as const;
+const compensationDelay = { firstMs: 100, maxMs: 30_000 } as const;
+
+/**
+ * Runs the steps in order. When one fails for good, or the deadline passes, undoes every step that
+ * may have begun, last first, for as long as it takes. Never rejects.
+ */
+export async function runPipeline(run: PipelineRun): Promise<RunEnd> {
+  try {
+    if (run.compensating) return await compensateFrom(run, run.steps.length - 1);
+    for (const [position, step] of run.steps.entries()) {
+      const error = await runStep(run, step, position);
+      if (error === null) continue;
+      if (run.stopping.aborted) return 'STOPPED';
+      await beginCompensation(run, step, error.reason);
+      return await compensateFrom(run, position);
+    }
+    return 'SUCCEEDED';
+  } catch (error) {
+    if (error instanceof FenceLostError) return 'TAKEN_OVER';
+    if (run.stopping.aborted) return 'STOPPED';
+    run.log.error({ err: error }, 'the pipeline failed');
+    return 'STOPPED';
+  }
+}
+
+/** What a caller may read of a failed step. */
+export function publicMessage(step: string, error: unknown): string {
+  if (error instanceof StepFailure) return `Step ${step} failed: ${error.message}`;
+  if (error instanceof MigrationError && error.migration !== null) {
+    return `Step ${step} failed: tenant migration ${error.migration} failed`;
+  }
+  if (error instanceof DOMException && error.name === 'TimeoutError') {
+    return `Step ${step} did not end before the operation's deadline`;
+  }
+  return `Step ${step} failed`;
+}
+
+/** Null: the step is done. Tries again what may pass, until the operation's signal aborts. */
+async function runStep(
+  run: PipelineRun,
+  step: Step,
+  position: number,
+): Promise<{ readonly reason: unknown } | null> {
+  const { context, failpoints, log } = run;
+  const { signal } = context;
+  const begun = performance.now();
+  const elapsed = (): number => Math.round(performance.now() - begun);
+  for (let attempt = 1; ; attempt += 1) {
+    const tell = teller(run, step, position, attempt);
+    if (attempt === 1) tell('STARTED', 'RUNNING', `${step.name} started`, null);
+    try {
+      if (step.run !== undefined) {
+        signal.throwIfAborted();
+        await failpoints.reach(`${step.name}:before`);
+        await orAborted(step.run(context), signal);
+        await failpoints.reach(`${step.name}:after`);
+      }
+      const last = position === run.steps.length - 1;
+      tell('SUCCEEDED', last ? 'SUCCEEDED' : 'RUNNING', `${step.name} done`, elapsed());
+      log.debug({ step: step.name, durationMs: elapsed(), attempt }, 'step done');
+      return null;
+    } catch (error) {
+      if (error instanceof FenceLostError) throw error;
+      if (!signal.aborted && isTransient(error)) {
+        log.warn({ err: error, step: step.name, attempt }, 'step failed, trying again');
+        tell('RETRYING', 'RUNNING', `${step.name} is tried again`, null);
+        if (await slept(backoff(attempt, retryDelay), signal)) continue;
+      }
+      const reason: unknown = signal.aborted ? signal.reason : error;
+      if (!run.stopping.aborted) {
+        log.error({ err: error, step: step.name, attempt, durationMs: elapsed() }, 'step failed');
+        tell('FAILED', 'RUNNING', publicMessage(step.name, reason), elapsed());
+      }
+      return { reason };
+    }
+  }
+}
+
+async function beginCompensation(run: PipelineRun, step: Step, reason: unknown): Promise<void> {
+  const { hold, services } = run.context;
+  const message = publicMessage(step.name, reason);
+  await untilDone(run, 'begin_compensation', () =>
+    startCompensation(services.control, hold, { code: 'PROVISIONING_FAILED', message }),
+  );
+}
+
+/** Undoes from `position` back to the first step. Each undo is tried until it is done. */
+async function compensateFrom(run: PipelineRun, position: number): Promise<RunEnd> {
+  const context: StepContext = { ...run.context, signal: run.stopping };
+  for (let index = position; index >= 0; index -= 1) {
+    const step = run.steps[index];
+    if (step?.compensate === undefined) continue;
+    const { compensate } = step;
+    const begun = performance.now();
+    const tell = teller(run, step, index, 1);
+    tell('COMPENSATING', 'COMPENSATING', `${step.name} is undone`, null);
+    await untilDone(run, step.name, async () => {
+      await run.failpoints.reach(`${step.name}:compensate`);
+      await compensate(context);
+    });
+    const ended = run.steps.slice(0, index).every((earlier) => earlier.compensate === undefined);
+    const durationMs = Math.round(performance.now() - begun);
+    tell('COMPENSATED', ended ? 'COMPENSATED' : 'COMPENSATING', `${step.name} undone`, durationMs);
+    run.log.info({ step: step.name, durationMs }, 'step undone');
+  }
+  return 'COMPENSATED';
+}
+
+async function untilDone(run: PipelineRun, what: string, work: () => Promise<void>): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    run.stopping.throwIfAborted();
+    try {
+      await orAborted(work(), run.stopping);
+      return;
+    } catch (error) {
+      if (error instanceof FenceLostError) throw error;
+      run.stopping.throwIfAborted();
+      run.log.error({ err: error, step: what, attempt }, 'compensation failed, trying again');
+      await sleep(backoff(attempt, compensationDelay), undefined, { signal: run.stopping });
+    }
+  }
+}
+
+type Tell = (
+  status: StepStatus,
+  operationStatus: OperationStatus,
+  message: string,
+  durationMs: number | null,
+) => void;
+
+function teller(run: PipelineRun, step: Step, position: number, attempt: number): Tell {
+  const { operation } = run.context;
+  return (status, operationStatus, message, durationMs) => {
+    // It stands still while something is undone or done again, and is 100 only on success.
+    if (status === 'SUCCEEDED') {
+      run.percent = Math.max(run.percent, Math.floor((100 * (position + 1)) / run.steps.length));
+    }
+    run.eventLog.record({
+      operationId: operation.id,
+      tenantId: operation.tenantId,
+      step: step.name,
+      position,
+      status,
+      attempt,
+      operationStatus,
+      percent: run.percent,
+      message,
+      at: new Date(),
+      durationMs,
+    });
+  };
+}
+
+/** Settles with the work, or rejects with the signal's reason when that comes first. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void => {
+    aborted.reject(signal.reason as Error);
+  };
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+    aborted.promise.catch(() => undefined);
+    work.catch(() => undefined); // given up on; what it still does, compensation waits for
+  }
+}
+
+/** False when the signal cut the sleep short. */
+function slept(delayMs: number, signal: AbortSignal): Promise<boolean> {
+  return sleep(delayMs, true, { signal }).catch(() => false);
+}
+
+/** Exponential backoff with full jitter, milliseconds. */
+function backoff(attempt: number, delay: { firstMs: number; maxMs: number }): number {
+  const ceiling = Math.min(delay.maxMs, delay.firstMs * 2 ** Math.min(attempt - 1, 20));
+  return ceiling / 2 + (Math.random() * ceiling) / 2;
+}

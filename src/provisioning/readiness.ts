@@ -1,0 +1,78 @@
+import type { Knex } from 'knex';
+import { pingControl } from '../control/database.ts';
+import { countCompensating } from '../control/operations.ts';
+import { sampleSealedConnection } from '../control/tenant-databases.ts';
+import type { KeyRing } from '../crypto/envelope.ts';
+import type { OperationQueue } from '../jobs/operation-queue.ts';
+import type { Cluster } from '../postgres/cluster.ts';
+import { connectionStringPurpose } from './steps/encrypt-credentials.ts';
+
+export interface ReadinessOptions {
+  readonly control: Knex;
+  readonly queue: OperationQueue;
+  readonly keyRing: KeyRing;
+  readonly clusters: ReadonlyMap<string, Cluster>;
+}
+
+/** Whether requests can be served. Each check says `ok`, `degraded: …` or `failed: …`. */
+export interface Readiness {
+  readonly ready: boolean;
+  readonly checks: Readonly<Record<string, string>>;
+}
+
+/**
+ * Checks the control plane, the queue and the keys, without which nothing works, and the clusters,
+ * without one of which the others go on.
+ */
+export async function checkReadiness(options: ReadinessOptions): Promise<Readiness> {
+  const { control, queue, keyRing, clusters } = options;
+  const vital = await Promise.all([
+    check('controlPlane', 'failed', () => pingControl(control)),
+    check('queue', 'failed', () => queue.ping()),
+    check('encryptionKey', 'failed', () => openSample(control, keyRing)),
+  ]);
+  const others = await Promise.all([
+    check('compensation', 'degraded', () => refuseUnfinishedUndo(control)),
+    ...Array.from(clusters.values(), (cluster) =>
+      check(`cluster:${cluster.name}`, 'degraded', () =>
+        cluster.admin((client) => client.query('SELECT 1')),
+      ),
+    ),
+  ]);
+  return {
+    ready: vital.every(([, result]) => result === 'ok'),
+    checks: Object.fromEntries([...vital, ...others]),
+  };
+}
+
+/**
+ * Opens the sealed connection string that changed last.
+ *
+ * @throws EnvelopeError when the key ring does not open it
+ */
+export async function openSample(control: Knex, keyRing: KeyRing): Promise<void> {
+  const sample = await sampleSealedConnection(control);
+  if (sample !== null) keyRing.open(sample.sealed, connectionStringPurpose, sample.tenantId);
+}
+
+async function refuseUnfinishedUndo(control: Knex): Promise<void> {
+  const count = await countCompensating(control);
+  if (count > 0) throw new Unfinished(`${count} operations are being undone`);
+}
+
+class Unfinished extends Error {}
+
+async function check(
+  name: string,
+  otherwise: 'failed' | 'degraded',
+  work: () => Promise<unknown>,
+): Promise<readonly [string, string]> {
+  try {
+    await work();
+    return [name, 'ok'];
+  } catch (error) {
+    // Whoever asks may be anybody: what exactly is wrong stands in the log.
+    const reason = error instanceof Unfinished ? error.message : 'does not work';
+    return [name, `${otherwise}: ${reason}`];
+  }
+}

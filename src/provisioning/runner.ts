@@ -1,0 +1,153 @@
+import type { Logger } from 'pino';
+import { listPercents } from '../control/events.ts';
+import { operationSecrets, remainingMs, takeOver, type Operation } from '../control/operations.ts';
+import { findTenantDatabases, type TenantDatabase } from '../control/tenant-databases.ts';
+import { findTenant, type Tenant } from '../control/tenants.ts';
+import type { EventLog } from '../progress/event-log.ts';
+import type { Failpoints } from './failpoints.ts';
+import { isolationOf } from './isolation/index.ts';
+import { runPipeline, type RunEnd } from './pipeline.ts';
+import type { OperationSecrets, StepServices } from './step.ts';
+import { createPipeline } from './steps/index.ts';
+
+export interface RunnerOptions {
+  readonly services: StepServices;
+  readonly eventLog: EventLog;
+  readonly failpoints: Failpoints;
+  readonly log: Logger;
+  /** Seconds after which a lease that is not renewed runs out. */
+  readonly leaseSeconds: number;
+}
+
+/** An operation that this instance has just recorded, with what it knows of it. */
+export interface AcceptedOperation {
+  readonly operation: Operation;
+  readonly tenant: Tenant;
+  readonly database: TenantDatabase;
+  readonly secrets: OperationSecrets;
+  /** Milliseconds until the operation's deadline. */
+  readonly remainingMs: number;
+  /** What its events have shown so far. */
+  readonly percent: number;
+}
+
+/** Runs operations: those accepted here at once, and those of instances that fell silent. */
+export interface Runner {
+  /** Starts an operation accepted here. The promise never rejects. */
+  start(accepted: AcceptedOperation): Promise<RunEnd>;
+  /** Takes over an operation whose lease ran out, and resumes or undoes it. */
+  resume(operationId: string): Promise<void>;
+  /** Waits for what runs, at most `graceMs` milliseconds; then hands it back to the queue. */
+  stop(graceMs: number): Promise<void>;
+}
+
+/** What is sealed into an operation is bound to this purpose and its tenant. */
+export const operationSecretsPurpose = 'operation-secrets';
+
+/** Builds the runner of an instance. */
+export function createRunner(options: RunnerOptions): Runner {
+  const { services, eventLog, failpoints } = options;
+  const stopping = new AbortController();
+  const running = new Map<string, Promise<RunEnd>>();
+
+  function start(accepted: AcceptedOperation): Promise<RunEnd> {
+    const run = execute(accepted).finally(() => running.delete(accepted.operation.id));
+    running.set(accepted.operation.id, run);
+    return run;
+  }
+
+  async function execute(accepted: AcceptedOperation): Promise<RunEnd> {
+    const { operation, tenant, database, secrets } = accepted;
+    const log = options.log.child({
+      operationId: operation.id,
+      tenantId: tenant.id,
+      requestId: operation.requestId,
+    });
+    const renewal = setInterval(
+      () => {
+        services.queue.renew(operation.id).catch((error: unknown) => {
+          log.warn({ err: error }, 'the lease could not be renewed');
+        });
+      },
+      (options.leaseSeconds * 1000) / 3,
+    );
+    const begun = performance.now();
+    const deadline = AbortSignal.timeout(Math.max(0, Math.round(accepted.remainingMs)));
+    try {
+      const end = await runPipeline({
+        steps: createPipeline(isolationOf(tenant.isolation)),
+        context: {
+          operation,
+          hold: operation,
+          tenant,
+          database,
+          secrets,
+          cluster: clusterOf(database),
+          services,
+          findings: {},
+          signal: AbortSignal.any([deadline, stopping.signal]),
+        },
+        stopping: stopping.signal,
+        eventLog,
+        failpoints,
+        log,
+        compensating: operation.status === 'COMPENSATING',
+        percent: accepted.percent,
+      });
+      const durationMs = Math.round(performance.now() - begun);
+      log.info({ kind: operation.kind, end, durationMs }, 'operation ended');
+      if (end === 'STOPPED') await services.queue.handBack(operation.id).catch(() => undefined);
+      return end;
+    } finally {
+      clearInterval(renewal);
+    }
+  }
+
+  function clusterOf(database: TenantDatabase) {
+    const cluster = services.clusters.get(database.cluster);
+    if (cluster === undefined) throw new Error(`no cluster is called ${database.cluster}`);
+    return cluster;
+  }
+
+  return {
+    start,
+
+    async resume(operationId) {
+      if (running.has(operationId)) return; // only the renewal was late
+      const operation = await takeOver(services.control, operationId);
+      if (operation === null) return; // it has ended meanwhile
+      options.log.warn({ operationId, fence: operation.fence }, 'operation taken over');
+      const [tenant, databases, sealed, remaining, percents] = await Promise.all([
+        findTenant(services.control, null, { id: operation.tenantId }),
+        findTenantDatabases(services.control, [operation.tenantId]),
+        operationSecrets(services.control, operationId),
+        remainingMs(services.control, operationId),
+        listPercents(services.control, [operationId]),
+      ]);
+      const database = databases[0];
+      if (tenant === null || database === undefined || sealed === null) {
+        throw new Error(`operation ${operationId} lacks its tenant, database or secrets`);
+      }
+      const secrets = JSON.parse(
+        services.keyRing.open(sealed, operationSecretsPurpose, tenant.id),
+      ) as OperationSecrets;
+      const end = await start({
+        operation,
+        tenant,
+        database,
+        secrets,
+        remainingMs: remaining,
+        percent: percents.get(operationId) ?? 0,
+      });
+      if (end === 'STOPPED') throw new Error(`operation ${operationId} is handed back`);
+    },
+
+    async stop(graceMs) {
+      const grace = setTimeout(() => {
+        stopping.abort(new Error('the instance is stopping'));
+      }, graceMs);
+      await Promise.all(running.values());
+      clearTimeout(grace);
+    },
+  };
+}

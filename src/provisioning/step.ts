@@ -1,0 +1,82 @@
+import type { Knex } from 'knex';
+import type { KeyRing } from '../crypto/envelope.ts';
+import type { Operation, OperationHold } from '../control/operations.ts';
+import type { TenantDatabase } from '../control/tenant-databases.ts';
+import type { Tenant } from '../control/tenants.ts';
+import type { OperationQueue } from '../jobs/operation-queue.ts';
+import type { Cluster } from '../postgres/cluster.ts';
+import type { DatabaseStrategy } from '../postgres/databases.ts';
+import type { MigrationSet } from '../postgres/migrations.ts';
+import type { Templates } from './templates.ts';
+
+/** What was sealed into the operation when it was accepted, so that any instance can go on. */
+export interface OperationSecrets {
+  /** Password of the tenant's login role. */
+  readonly password: string;
+}
+
+/** What steps work with, the same for every operation of an instance. */
+export interface StepServices {
+  readonly control: Knex;
+  readonly clusters: ReadonlyMap<string, Cluster>;
+  readonly keyRing: KeyRing;
+  readonly queue: OperationQueue;
+  readonly templates: Templates;
+  readonly tenantMigrations: MigrationSet;
+  readonly settings: StepSettings;
+}
+
+export interface StepSettings {
+  readonly requiredTenantTables: readonly string[];
+  readonly createDatabaseStrategy: DatabaseStrategy;
+  /** Connections at once of each tenant's login role. */
+  readonly tenantConnectionLimit: number;
+  /** Milliseconds; 0: no limit. */
+  readonly tenantStatementTimeoutMs: number;
+  /** Databases that tenants must not reach: the control plane and the maintenance databases. */
+  readonly closedDatabases: readonly string[];
+}
+
+/** What a run of the pipeline hands from step to step. A resuming run finds it out anew. */
+export interface RunFindings {
+  /** Newest migration of the tenant database; undefined: not known yet, null: there are none. */
+  migrationVersion?: string | null;
+  /** The connection string as it will be stored. */
+  connectionStringEncrypted?: string;
+}
+
+/** One operation at work. */
+export interface StepContext {
+  readonly operation: Operation;
+  readonly hold: OperationHold;
+  readonly tenant: Tenant;
+  readonly database: TenantDatabase;
+  readonly secrets: OperationSecrets;
+  readonly cluster: Cluster;
+  readonly services: StepServices;
+  readonly findings: RunFindings;
+  /** Aborts at the operation's deadline, and when the instance has to stop. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * One unit of a pipeline. Both functions are idempotent: a resumed operation runs them again, and
+ * recognises what already took effect.
+ */
+export interface Step {
+  /** The name that clients see in progress events. */
+  readonly name: string;
+  /** Absent: done when the operation was accepted. */
+  readonly run?: (context: StepContext) => Promise<void>;
+  /**
+   * Undoes the step, begun or done, and makes sure that it is undone. Absent: nothing to undo, or
+   * undone with another step.
+   */
+  readonly compensate?: (context: StepContext) => Promise<void>;
+}
+
+/** A failed step whose message the caller may read. Never a host, password, connection string or SQL. */
+export class StepFailure extends Error {
+  override readonly name = 'StepFailure';
+  readonly code = 'STEP_FAILURE';
+}

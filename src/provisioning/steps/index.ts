@@ -1,0 +1,26 @@
+import type { Isolation } from '../isolation/isolation.ts';
+import type { Step } from '../step.ts';
+import { activate } from './activate.ts';
+import { createPlace } from './create-place.ts';
+import { createRole } from './create-role.ts';
+import { encryptCredentials } from './encrypt-credentials.ts';
+import { reserve } from './reserve.ts';
+import { runMigrations } from './run-migrations.ts';
+import { verifyConnection } from './verify-connection.ts';
+
+/** The whole input is checked before anything is recorded: nothing to run later, nothing to undo. */
+const validate: Step = { name: 'validate' };
+
+/** The create pipeline, in order. */
+export function createPipeline(isolation: Isolation): readonly Step[] {
+  return [
+    validate,
+    reserve,
+    createRole,
+    createPlace(isolation),
+    runMigrations(isolation),
+    verifyConnection,
+    encryptCredentials,
+    activate,
+  ];
+}

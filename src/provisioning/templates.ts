@@ -1,0 +1,153 @@
+import { randomUUID } from 'node:crypto';
+import type { Knex } from 'knex';
+import type { Logger } from 'pino';
+import {
+  appliedTenantMigrations,
+  deleteTemplate,
+  findReadyTemplate,
+  insertTemplate,
+  listStaleTemplates,
+  recordTenantMigrations,
+  setTemplateStatus,
+  type Template,
+} from '../control/templates.ts';
+import type { Cluster } from '../postgres/cluster.ts';
+import {
+  closeAsTemplate,
+  createClosedDatabase,
+  dropDatabase,
+  findDatabase,
+  openDatabase,
+  type DatabaseStrategy,
+} from '../postgres/databases.ts';
+import { identifierFromId, quoteIdentifier, quoteLiteral } from '../postgres/identifiers.ts';
+import { MigrationError, type MigrationSet } from '../postgres/migrations.ts';
+import { dropRoles } from '../postgres/roles.ts';
+import { templateMarker } from './names.ts';
+import { migrateAs, takeOverPublicSchema } from './tenant-schema.ts';
+
+export interface TemplatesOptions {
+  readonly control: Knex;
+  readonly tenantMigrations: MigrationSet;
+  readonly strategy: DatabaseStrategy;
+  readonly log: Logger;
+}
+
+/** The migrated databases that tenants are copied from: one for each cluster and migration content. */
+export interface Templates {
+  /**
+   * The cluster's current template, built when there is none yet. Null when the tenant migrations
+   * fail: then each create runs them in its own database, and tells its caller which one failed.
+   */
+  current(cluster: Cluster): Promise<Template | null>;
+  /** Lets the next `current` look anew. */
+  forget(cluster: Cluster): void;
+}
+
+/**
+ * @throws MigrationError when a migration's content changed after it was applied
+ */
+export async function refuseChangedMigrations(control: Knex, set: MigrationSet): Promise<void> {
+  const applied = await appliedTenantMigrations(control);
+  for (const file of set.files) {
+    const before = applied.get(file.name);
+    if (before !== undefined && !before.equals(file.contentHash)) {
+      throw new MigrationError(
+        file.name,
+        `migration ${file.name} was changed after it was applied; add a new one instead`,
+      );
+    }
+  }
+}
+
+/** Keeps the templates of an instance. */
+export function createTemplates(options: TemplatesOptions): Templates {
+  const known = new Map<string, Promise<Template | null>>();
+  return {
+    current(cluster) {
+      let template = known.get(cluster.name);
+      if (template === undefined) {
+        template = ensure(cluster, options);
+        known.set(cluster.name, template);
+        // A cluster that was down is asked again by the next create.
+        template.catch(() => known.delete(cluster.name));
+      }
+      return template;
+    },
+    forget(cluster) {
+      known.delete(cluster.name);
+    },
+  };
+}
+
+async function ensure(cluster: Cluster, options: TemplatesOptions): Promise<Template | null> {
+  const { control, log, tenantMigrations } = options;
+  // One instance builds, the others wait for it and find it.
+  return cluster.exclusively('tenantry:templates', async (client) => {
+    const ready = await findReadyTemplate(control, cluster.name, tenantMigrations.contentHash);
+    if (ready !== null && (await findDatabase(client, ready.databaseName)) !== null) return ready;
+    if (ready !== null) await deleteTemplate(control, ready.id);
+    const stale = await listStaleTemplates(control, cluster.name, tenantMigrations.contentHash);
+    for (const template of stale) {
+      await setTemplateStatus(control, template.id, 'DROPPING');
+      await drop(cluster, template);
+      await deleteTemplate(control, template.id);
+    }
+    try {
+      return await build(cluster, options);
+    } catch (error) {
+      if (!(error instanceof MigrationError)) throw error;
+      log.error({ err: error, cluster: cluster.name }, 'the tenant migrations fail');
+      return null;
+    }
+  });
+}
+
+async function build(cluster: Cluster, options: TemplatesOptions): Promise<Template> {
+  const { control, tenantMigrations, strategy } = options;
+  const id = randomUUID();
+  const template = {
+    id,
+    cluster: cluster.name,
+    databaseName: identifierFromId('tpl_', id),
+    ownerRole: identifierFromId('tpo_', id),
+    migrationVersion: tenantMigrations.version,
+  };
+  const marker = templateMarker(id);
+  await insertTemplate(control, { ...template, contentHash: tenantMigrations.contentHash });
+  try {
+    await cluster.admin(async (client) => {
+      await client.query(`CREATE ROLE ${quoteIdentifier(template.ownerRole)} NOLOGIN;
+        COMMENT ON ROLE ${quoteIdentifier(template.ownerRole)} IS ${quoteLiteral(marker)}`);
+      await createClosedDatabase(client, { name: template.databaseName, strategy });
+      await openDatabase(client, {
+        name: template.databaseName,
+        finalName: template.databaseName,
+        owner: template.ownerRole,
+        marker,
+      });
+    });
+    await cluster.inDatabase(template.databaseName, (client) =>
+      takeOverPublicSchema(client, template.ownerRole),
+    );
+    await migrateAs(cluster, template.databaseName, template.ownerRole, tenantMigrations);
+    await cluster.admin((client) => closeAsTemplate(client, template.databaseName));
+  } catch (error) {
+    await drop(cluster, template);
+    await deleteTemplate(control, id);
+    throw error;
+  }
+  await recordTenantMigrations(control, tenantMigrations.files);
+  await setTemplateStatus(control, id, 'READY');
+  return { ...template, status: 'READY' };
+}
+
+async function drop(
+  cluster: Cluster,
+  template: Pick<Template, 'databaseName' | 'ownerRole'>,
+): Promise<void> {
+  await cluster.admin(async (client) => {
+    await dropDatabase(client, template.databaseName, [template.ownerRole]);
+    await dropRoles(client, [template.ownerRole]);
+  });
+}

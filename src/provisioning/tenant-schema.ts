@@ -1,0 +1,56 @@
+import type pg from 'pg';
+import type { Cluster } from '../postgres/cluster.ts';
+import { reassignOwned } from '../postgres/databases.ts';
+import { quoteIdentifier } from '../postgres/identifiers.ts';
+import { migrate, type MigrationSet } from '../postgres/migrations.ts';
+import { asMember } from '../postgres/roles.ts';
+
+/**
+ * Makes `owner` the owner of the connected database's schema `public` and of all that its present
+ * owner (a template's owner role) has in it. Done already is fine.
+ */
+export async function takeOverPublicSchema(client: pg.ClientBase, owner: string): Promise<void> {
+  const { rows } = await client.query<{ owner: string }>(
+    "SELECT nspowner::regrole::text AS owner FROM pg_namespace WHERE nspname = 'public'",
+  );
+  const present = rows[0]?.owner;
+  if (present === owner) return;
+  if (present === undefined || present === 'pg_database_owner') {
+    await asMember(client, [owner], async () => {
+      await client.query(`CREATE SCHEMA IF NOT EXISTS public`);
+      await client.query(`ALTER SCHEMA public OWNER TO ${quoteIdentifier(owner)}`);
+    });
+    return;
+  }
+  await reassignOwned(client, present, owner);
+}
+
+/**
+ * Runs the tenant migrations in one database so that `role` owns what they make. An admin that is no
+ * superuser is a member of the role for as long as they run.
+ *
+ * @throws MigrationError naming the migration that failed
+ */
+export async function migrateAs(
+  cluster: Cluster,
+  database: string,
+  role: string,
+  set: MigrationSet,
+  signal?: AbortSignal,
+): Promise<void> {
+  const temporary = !(await cluster.isSuperuser());
+  const change = (statement: string): Promise<unknown> =>
+    cluster.admin((client) => client.query(statement));
+  if (temporary) await change(`GRANT ${quoteIdentifier(role)} TO CURRENT_USER`);
+  try {
+    await cluster.withConnectionSlot(() =>
+      migrate(set, {
+        connection: cluster.adminOptions(database),
+        role,
+        ...(signal === undefined ? {} : { signal }),
+      }),
+    );
+  } finally {
+    if (temporary) await change(`REVOKE ${quoteIdentifier(role)} FROM CURRENT_USER`);
+  }
+}

@@ -1,0 +1,110 @@
+import { z } from 'zod';
+import type { Issue, Problem } from './errors.ts';
+import type { RestRequest } from './route.ts';
+
+/** A text of 1 to `max` characters, counted as code points, as PostgreSQL counts them. */
+export function boundedText(max: number) {
+  return z.string().check((context) => {
+    const length = context.value.length > 2 * max ? Infinity : Array.from(context.value).length;
+    if (length === 0) {
+      context.issues.push({
+        code: 'too_small',
+        origin: 'string',
+        minimum: 1,
+        inclusive: true,
+        input: context.value,
+      });
+    }
+    if (length > max) {
+      context.issues.push({
+        code: 'too_big',
+        origin: 'string',
+        maximum: max,
+        inclusive: true,
+        input: context.value,
+      });
+    }
+  });
+}
+
+/**
+ * Reads and checks a JSON body.
+ *
+ * @returns the body as its rules see it, or the problem to tell
+ */
+export function readBody<Body>(
+  request: RestRequest,
+  rules: z.ZodType<Body>,
+): { readonly body: Body } | { readonly problem: Problem } {
+  const mediaType = request.header('content-type')?.split(';', 1)[0]?.trim().toLowerCase();
+  if (mediaType !== 'application/json') {
+    const message = 'Content-Type must be application/json';
+    return { problem: { code: 'UNSUPPORTED_MEDIA_TYPE', message } };
+  }
+  if (request.body.length === 0) {
+    const issue = { type: 'missing', path: [], message: 'Field required' };
+    return { problem: { code: 'INVALID', message: 'A JSON body is required', issues: [issue] } };
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(request.body));
+  } catch {
+    const issue = { type: 'json_invalid', path: [], message: 'JSON decode error' };
+    return { problem: { code: 'MALFORMED_JSON', message: 'Malformed JSON', issues: [issue] } };
+  }
+  const parsed = rules.safeParse(json, { reportInput: true });
+  if (parsed.success) return { body: parsed.data };
+  const issues = parsed.error.issues.map(toIssue);
+  return { problem: { code: 'INVALID', message: messageFor(issues), issues } };
+}
+
+/** One line for clients that read no details. */
+export function messageFor(issues: readonly Issue[]): string {
+  const [first] = issues;
+  if (first === undefined) return 'Invalid request';
+  const field = first.path.join('.');
+  if (first.type === 'missing' && field !== '') return `Missing required field: ${field}`;
+  return field === '' ? first.message : `Invalid ${field}: ${first.message}`;
+}
+
+/** Names and words as Pydantic has them, which contract A's clients parse. */
+function toIssue(issue: z.core.$ZodIssue): Issue {
+  const path = issue.path.map((part) => (typeof part === 'number' ? part : String(part)));
+  if (issue.input === undefined && path.length > 0) {
+    return { type: 'missing', path, message: 'Field required' };
+  }
+  switch (issue.code) {
+    case 'invalid_type':
+      return path.length === 0
+        ? {
+            type: 'model_attributes_type',
+            path,
+            message: 'Input should be a valid dictionary or object to extract fields from',
+          }
+        : {
+            type: `${issue.expected}_type`,
+            path,
+            message: `Input should be a valid ${issue.expected}`,
+          };
+    case 'invalid_value': {
+      const quoted = issue.values.map((value) => `'${String(value)}'`);
+      const last = quoted.pop() ?? '';
+      const list = quoted.length === 0 ? last : `${quoted.join(', ')} or ${last}`;
+      return { type: 'enum', path, message: `Input should be ${list}` };
+    }
+    case 'too_small':
+      return {
+        type: 'string_too_short',
+        path,
+        message: `String should have at least ${issue.minimum} character`,
+      };
+    case 'too_big':
+      return {
+        type: 'string_too_long',
+        path,
+        message: `String should have at most ${issue.maximum} characters`,
+      };
+    default:
+      return { type: 'value_error', path, message: issue.message };
+  }
+}

@@ -1,0 +1,96 @@
+import type { ExecutionResult } from 'graphql';
+import type { z } from 'zod';
+import type { Failure } from '../errors.ts';
+import type { ErrorForm } from './errors.ts';
+
+/** A request as routes see it: no framework. */
+export interface RestRequest {
+  readonly method: string;
+  /** Values of the path's `:names`. */
+  readonly params: Readonly<Record<string, string>>;
+  readonly query: URLSearchParams;
+  /** A header's value, by its name in any case; null: absent. */
+  readonly header: (name: string) => string | null;
+  /** The body as it came; empty without one. */
+  readonly body: Uint8Array;
+}
+
+/** What is answered; `body` goes out as JSON. */
+export interface Reply {
+  readonly status: number;
+  readonly body: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** What a route makes its variables from. */
+export interface RouteInput<Body> {
+  readonly body: Body;
+  readonly params: Readonly<Record<string, string>>;
+  readonly query: URLSearchParams;
+  /** False on `Prefer: respond-async`. */
+  readonly wait: boolean;
+}
+
+/** What a mutation's payload has in common; `null` on queries that found nothing. */
+export interface MutationPayload {
+  readonly userErrors: readonly Failure[];
+  readonly operation?: OperationResult | null;
+}
+
+/** The selection `operationFields` (see operations.ts). */
+export interface OperationResult {
+  readonly id: string;
+  readonly kind: string;
+  readonly status: string;
+  readonly percent: number;
+  readonly steps: readonly {
+    readonly name: string;
+    readonly status: string;
+    readonly attempts: number;
+    readonly startedAt: string | null;
+    readonly finishedAt: string | null;
+    readonly durationMs: number | null;
+  }[];
+  readonly tenant: { readonly id: string } | null;
+  readonly error: { readonly code: string; readonly message: string } | null;
+  readonly createdAt: string;
+  readonly startedAt: string | null;
+  readonly finishedAt: string | null;
+  readonly durationMs: number | null;
+}
+
+/** One route of a contract: how a request becomes a GraphQL execution, and its result a response. */
+export interface Route<Body = unknown, Data = Record<string, unknown>> {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  /** Path with `:names` for its parameters. */
+  readonly path: string;
+  /** Rules of the JSON body; absent: the route takes none. */
+  readonly body?: z.ZodType<Body>;
+  /** The GraphQL document it runs, with one root field. */
+  readonly document: string;
+  readonly variables: (input: RouteInput<Body>) => Readonly<Record<string, unknown>>;
+  /** Response to a result without problems. Null: what was asked for is not there. */
+  readonly respond: (data: Data, input: RouteInput<Body>) => Reply | null;
+}
+
+/** A contract: a table of routes, and the form of its errors. */
+export interface Dialect {
+  readonly name: string;
+  /** Paths that begin like this and lead nowhere get this contract's error form. */
+  readonly prefix: string;
+  readonly errors: ErrorForm;
+  /** Whether its creations hand out an API key. */
+  readonly apiKeyOnCreate: boolean;
+  readonly routes: readonly Route[];
+}
+
+/** Runs a parsed document through the gateway's own execution, with every plugin that applies. */
+export type Execute = (
+  document: string,
+  variables: Readonly<Record<string, unknown>>,
+) => Promise<ExecutionResult>;
+
+/** Keeps a route's own types while it is written, and gives it the table's type. */
+export function route<Body, Data>(definition: Route<Body, Data>): Route {
+  return definition as unknown as Route;
+}

@@ -1,0 +1,45 @@
+import DataLoader from 'dataloader';
+import { listApiKeys } from '../control/api-keys.ts';
+import { listPercents, listSteps } from '../control/events.ts';
+import { findTenantDatabases } from '../control/tenant-databases.ts';
+import { findTenants } from '../control/tenants.ts';
+import { scopeOf, type Caller } from '../provisioning/caller.ts';
+import type { Gateway, Loaders } from './context.ts';
+
+/** The loaders of one request; they see what its caller may see. */
+export function createLoaders({ control, eventLog }: Gateway, caller: Caller): Loaders {
+  return {
+    tenants: new DataLoader(async (ids) =>
+      one(ids, await findTenants(control, scopeOf(caller), ids), (tenant) => tenant.id),
+    ),
+    databases: new DataLoader(async (ids) =>
+      one(ids, await findTenantDatabases(control, ids), (database) => database.tenantId),
+    ),
+    apiKeys: new DataLoader(async (ids) =>
+      many(ids, await listApiKeys(control, ids), (key) => key.tenantId),
+    ),
+    steps: new DataLoader(async (ids) => {
+      await eventLog.settled(); // what this instance has done shows at once
+      return many(ids, await listSteps(control, ids), (step) => step.operationId);
+    }),
+    percents: new DataLoader(async (ids) => {
+      await eventLog.settled();
+      const percents = await listPercents(control, ids);
+      return ids.map((id) => percents.get(id) ?? 0);
+    }),
+  };
+}
+
+function one<T>(
+  ids: readonly string[],
+  rows: readonly T[],
+  idOf: (row: T) => string,
+): (T | null)[] {
+  const byId = new Map(rows.map((row) => [idOf(row), row]));
+  return ids.map((id) => byId.get(id) ?? null);
+}
+
+function many<T>(ids: readonly string[], rows: readonly T[], idOf: (row: T) => string): T[][] {
+  const byId = Map.groupBy(rows, idOf);
+  return ids.map((id) => byId.get(id) ?? []);
+}

@@ -1,0 +1,116 @@
+/** Fresh directories, default servers in them, and gateways that can be killed. */
+import { spawn } from 'node:child_process';
+import type { SpawnOptions } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import pg from 'pg';
+import { startEmbedded } from '../../src/postgres/embedded.ts';
+import type { EmbeddedOptions, EmbeddedServer } from '../../src/postgres/embedded.ts';
+import { endPostmaster, findPostmaster, firmly } from '../../src/postgres/embedded-postmaster.ts';
+
+/** Less work for the disk and the memory of the machine that tests. */
+const serverFlags = ['fsync=off', 'shared_buffers=16MB', 'max_connections=20'];
+
+const directories: string[] = [];
+const dataDirs = new Set<string>();
+const servers: EmbeddedServer[] = [];
+const gateways: (() => Promise<void>)[] = [];
+
+/** A new directory of its own with this mode, gone after the test. */
+export async function freshDirectory(mode: number): Promise<string> {
+  const directory = await mkdtemp(join(await realpath(tmpdir()), 'tenantry-embedded-'));
+  directories.push(directory);
+  await chmod(directory, mode);
+  return directory;
+}
+
+/** `startEmbedded` with a small server that is stopped after the test. */
+export async function start(
+  dataDir: string,
+  options: Partial<EmbeddedOptions> = {},
+): Promise<EmbeddedServer> {
+  dataDirs.add(dataDir);
+  const server = await startEmbedded({ dataDir, serverFlags, ...options });
+  servers.push(server);
+  return server;
+}
+
+export async function query(url: string, sql: string): Promise<Record<string, unknown>[]> {
+  const client = new pg.Client({ connectionString: url });
+  try {
+    await client.connect();
+    return (await client.query<Record<string, unknown>>(sql)).rows;
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+export async function postmasterPid(dataDir: string): Promise<number> {
+  return Number.parseInt(await readFile(join(dataDir, 'postgres', 'postmaster.pid'), 'utf8'));
+}
+
+/** A process of its own that starts a default server and lives until it is killed. */
+export interface Gateway {
+  readonly url: string;
+  /** As by `kill -9`; resolves when it is gone. */
+  kill(): Promise<void>;
+}
+
+const program = `
+import { startEmbedded } from ${JSON.stringify(
+  new URL('../../src/postgres/embedded.ts', import.meta.url).href,
+)};
+const server = await startEmbedded(JSON.parse(process.argv[1]));
+console.log(server.url);
+setInterval(() => {}, 1_000_000);
+`;
+
+/** Resolves when its server is up. It can be killed before that, too. */
+export function gateway(
+  dataDir: string,
+  options: SpawnOptions = {},
+): Promise<Gateway> & { kill(): Promise<void> } {
+  dataDirs.add(dataDir);
+  const child = spawn(
+    process.execPath,
+    ['--input-type=module', '--eval', program, JSON.stringify({ dataDir, serverFlags })],
+    { ...options, stdio: ['ignore', 'pipe', 'pipe'] },
+  );
+  const exit = once(child, 'exit');
+  const kill = async (): Promise<void> => {
+    child.kill('SIGKILL');
+    await exit;
+  };
+  gateways.push(kill);
+  let said = '';
+  child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  const up = (async () => {
+    for await (const url of createInterface({ input: child.stdout })) return { url, kill };
+    throw new Error(`The gateway ended: ${said}`);
+  })();
+  return Object.assign(up, { kill });
+}
+
+/** Ends everything that the test started, and removes its directories. */
+export async function cleanUp(): Promise<void> {
+  for (const kill of gateways.splice(0)) await kill();
+  for (const server of servers.splice(0)) await server.stop();
+  for (const dataDir of dataDirs) {
+    const directory = await realpath(join(dataDir, 'postgres')).catch(() => null);
+    if (directory === null) continue;
+    const left = await findPostmaster(directory);
+    if (left !== null) await endPostmaster(left, directory, firmly);
+    // Outside DATA_DIR when its user could not have reached it there.
+    if (!directory.startsWith(dataDir)) {
+      await rm(directory, { recursive: true, force: true });
+      await rm(`${directory}.orphan`, { recursive: true, force: true });
+    }
+  }
+  dataDirs.clear();
+  for (const directory of directories.splice(0)) {
+    await rm(directory, { recursive: true, force: true, maxRetries: 5 });
+  }
+}

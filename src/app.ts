@@ -151,7 +151,6 @@ async function build(
     control,
     keyRing,
     runner,
-    eventLog,
     reserve: { control, keyRing, queue, settings: provisioning },
     placement: { clusters: [...clusters.keys()] },
     rules: provisioning,

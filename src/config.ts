@@ -46,14 +46,14 @@ export class ConfigError extends Error {
 /**
  * Reads and checks the settings. Variables it does not know are ignored; an empty one counts as unset.
  *
- * @param env variables by name; the process's own unless given
+ * @param env variables by name; the process's own and those of `.env` unless given
  * @param isTerminal whether a person reads the output: decides on LOG_FORMAT
  * @throws ConfigError with every problem there is
  * @example
  * readConfig({ PORT: '8080' }).server.port; // 8080
  */
 export function readConfig(
-  env: Readonly<Record<string, string | undefined>> = process.env,
+  env: Readonly<Record<string, string | undefined>> = environment(),
   isTerminal = process.stdout.isTTY,
 ): Config {
   const start: Start = { embedded: textOf(env, 'DATABASE_URL') === null, isTerminal };
@@ -90,6 +90,12 @@ export function readConfig(
   problems.push(...problemsBetween(config, start, broken));
   if (problems.length > 0) throw new ConfigError(problems);
   return config;
+}
+
+/** The process's variables, and those of a file `.env` in the working directory where it has none. */
+function environment(): NodeJS.ProcessEnv {
+  if (existsSync('.env')) process.loadEnvFile('.env');
+  return process.env;
 }
 
 /** Every setting in force, one a line, by the name of its variable; secrets masked. */

@@ -45,6 +45,14 @@ export function withDatabase(url: string, database: string): string {
   return changed.href;
 }
 
+/** The same database, another login. */
+export function withLogin(url: string, user: string, password: string): string {
+  const changed = new URL(url);
+  changed.username = user;
+  changed.password = password;
+  return changed.href;
+}
+
 /** One short connection to the server. */
 export async function onServer<T>(
   url: string,

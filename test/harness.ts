@@ -7,12 +7,14 @@ import { startApp } from '../src/app.ts';
 import { readConfig } from '../src/config.ts';
 import { generateEncryptionKey } from '../src/crypto/envelope.ts';
 import type { Failpoints } from '../src/provisioning/failpoints.ts';
-import { onServer, withDatabase } from './control-template.ts';
+import { onServer, withDatabase, withLogin } from './control-template.ts';
 
 /** A control plane of a test file's own, and the gateways on it. */
 export interface World {
   /** Connection string of the control plane. */
   readonly controlUrl: string;
+  /** What its gateways seal with. */
+  readonly encryptionKey: string;
   /** Starts a gateway; `settings` by the names of their variables. */
   start(options?: GatewayOptions): Promise<TestGateway>;
   /** Runs SQL on the control plane. */
@@ -56,17 +58,33 @@ export interface Leftovers {
   readonly roles: readonly string[];
 }
 
+export interface WorldOptions {
+  /**
+   * `limited`: the gateways' admin is no superuser, as on managed servers, and owns the control
+   * plane, which is empty until the first gateway starts. SQL of the test itself runs as a superuser.
+   */
+  readonly admin?: 'superuser' | 'limited';
+}
+
 /** Clones the migrated control plane; call it in `beforeAll`, and `close` in `afterAll`. */
-export async function createWorld(): Promise<World> {
+export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): Promise<World> {
   const serverUrl = inject('serverUrl');
-  const database = `test_control_${randomBytes(6).toString('hex')}`;
-  await onServer(serverUrl, (client) =>
-    client.query(`CREATE DATABASE ${database} TEMPLATE ${inject('controlTemplate')}`),
-  );
-  const controlUrl = withDatabase(serverUrl, database);
+  const suffix = randomBytes(6).toString('hex');
+  const database = `test_control_${suffix}`;
+  const limited = admin === 'limited' ? `test_admin_${suffix}` : null;
+  await onServer(serverUrl, async (client) => {
+    if (limited === null) {
+      await client.query(`CREATE DATABASE ${database} TEMPLATE ${inject('controlTemplate')}`);
+      return;
+    }
+    await client.query(`CREATE ROLE ${limited} LOGIN CREATEDB CREATEROLE PASSWORD '${suffix}'`);
+    await client.query(`CREATE DATABASE ${database} OWNER ${limited}`);
+  });
+  const superuserUrl = withDatabase(serverUrl, database);
+  const controlUrl = limited === null ? superuserUrl : withLogin(superuserUrl, limited, suffix);
   const encryptionKey = generateEncryptionKey();
   const gateways = new Set<TestGateway>();
-  const pool = new pg.Pool({ connectionString: controlUrl, max: 2, application_name: 'test' });
+  const pool = new pg.Pool({ connectionString: superuserUrl, max: 2, application_name: 'test' });
 
   async function query<T extends object>(sql: string, values: unknown[] = []): Promise<T[]> {
     return (await pool.query<T>(sql, values)).rows;
@@ -74,6 +92,7 @@ export async function createWorld(): Promise<World> {
 
   return {
     controlUrl,
+    encryptionKey,
     query,
 
     async start({ settings = {}, failpoints } = {}) {
@@ -113,7 +132,9 @@ export async function createWorld(): Promise<World> {
           request(`${app.url}${path}`, {
             method: 'POST',
             headers: { 'Content-Type': 'application/json', ...headers },
-            body: Buffer.isBuffer(body) || typeof body === 'string' ? body : JSON.stringify(body),
+            body: (Buffer.isBuffer(body) || typeof body === 'string'
+              ? body
+              : JSON.stringify(body)) as BodyInit,
           }),
         get: (path, headers = {}) => request(`${app.url}${path}`, { headers }),
         async graphql<T>(document: string, variables: object = {}) {
@@ -162,6 +183,7 @@ export async function createWorld(): Promise<World> {
           }
           for (const name of made.roles) await client.query(`DROP ROLE IF EXISTS "${name}"`);
           await client.query(`DROP DATABASE ${database} WITH (FORCE)`);
+          if (limited !== null) await client.query(`DROP ROLE ${limited}`);
         });
       }
     },

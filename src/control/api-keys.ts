@@ -25,13 +25,15 @@ export interface NewApiKey {
 
 /** Records a key that has no effect until it is activated. */
 export async function insertApiKey(trx: Control, key: NewApiKey): Promise<void> {
-  await table(trx).insert({
-    id: key.id,
-    tenant_id: key.tenantId,
-    display: key.display,
-    lookup: key.lookup,
-    hash: key.hash,
-  });
+  await table(trx)
+    .insert({
+      id: key.id,
+      tenant_id: key.tenantId,
+      display: key.display,
+      lookup: key.lookup,
+      hash: key.hash,
+    })
+    .options({ name: 'insert_api_key' });
 }
 
 /** Gives a tenant's waiting keys their effect. */
@@ -39,7 +41,8 @@ export async function activateApiKeys(trx: Control, tenantId: string): Promise<v
   await table(trx)
     .where({ tenant_id: tenantId })
     .whereNull('activated_at')
-    .update({ activated_at: trx.fn.now() });
+    .update({ activated_at: trx.fn.now() })
+    .options({ name: 'activate_api_keys' });
 }
 
 /** Removes the keys of a tenant that never came to be. */

@@ -18,15 +18,19 @@ export interface AuditRecord {
 
 /** Appends to the audit log, in the transaction of the change it tells of. */
 export async function appendAudit(trx: Control, record: AuditRecord): Promise<void> {
-  await trx.withSchema(controlSchema).from('audit_log').insert({
-    actor: record.actor,
-    partner: record.partner,
-    ip_address: record.ipAddress,
-    action: record.action,
-    tenant_id: record.tenantId,
-    from_status: record.fromStatus,
-    to_status: record.toStatus,
-    outcome: record.outcome,
-    request_id: record.requestId,
-  });
+  await trx
+    .withSchema(controlSchema)
+    .from('audit_log')
+    .insert({
+      actor: record.actor,
+      partner: record.partner,
+      ip_address: record.ipAddress,
+      action: record.action,
+      tenant_id: record.tenantId,
+      from_status: record.fromStatus,
+      to_status: record.toStatus,
+      outcome: record.outcome,
+      request_id: record.requestId,
+    })
+    .options({ name: 'insert_audit' });
 }

@@ -41,7 +41,8 @@ export async function pingControl(control: Knex): Promise<void> {
 
 // Sequence numbers and counts stay far below 2^53: as numbers they need no care further on.
 function getTypeParser(oid: number, format?: 'text'): unknown {
-  return oid === bigintOid ? Number : pg.types.getTypeParser(oid, format);
+  const standard = pg.types.getTypeParser as (oid: number, format?: 'text') => unknown;
+  return oid === bigintOid ? Number : standard(oid, format);
 }
 
 const bigintOid = 20; // pg_type.oid of int8

@@ -104,7 +104,8 @@ export async function insertOperation(trx: Control, operation: NewOperation): Pr
       deadline_at: trx.raw("now() + ? * interval '1 second'", [operation.deadlineSeconds]),
       started_at: trx.fn.now(),
     })
-    .returning(Object.values(columns))) as Record<string, unknown>[];
+    .returning(Object.values(columns))
+    .options({ name: 'insert_operation' })) as Record<string, unknown>[];
   const row = rows[0] ?? {};
   return Object.fromEntries(
     Object.entries(columns).map(([property, column]) => [property, row[column]]),
@@ -193,7 +194,8 @@ export async function endOperation(
       status,
       finished_at: trx.fn.now(),
       secrets_encrypted: null,
-    });
+    })
+    .options({ name: 'end_operation' });
   if (changed === 0) throw new FenceLostError(hold.id);
 }
 

@@ -41,15 +41,17 @@ export async function insertTenantDatabase(
   trx: Control,
   database: Omit<TenantDatabase, 'status' | 'migrationVersion'>,
 ): Promise<TenantDatabase> {
-  await table(trx).insert({
-    tenant_id: database.tenantId,
-    cluster: database.cluster,
-    isolation: database.isolation,
-    database_name: database.databaseName,
-    schema_name: database.schemaName,
-    owner_role: database.ownerRole,
-    login_role: database.loginRole,
-  });
+  await table(trx)
+    .insert({
+      tenant_id: database.tenantId,
+      cluster: database.cluster,
+      isolation: database.isolation,
+      database_name: database.databaseName,
+      schema_name: database.schemaName,
+      owner_role: database.ownerRole,
+      login_role: database.loginRole,
+    })
+    .options({ name: 'insert_tenant_database' });
   return { ...database, status: 'PENDING', migrationVersion: null };
 }
 
@@ -70,12 +72,15 @@ export async function provisionTenantDatabase(
     readonly migrationVersion: string | null;
   },
 ): Promise<void> {
-  await table(trx).where({ tenant_id: tenantId, status: 'PENDING' }).update({
-    status: 'PROVISIONED',
-    connection_string_encrypted: provisioned.connectionStringEncrypted,
-    migration_version: provisioned.migrationVersion,
-    updated_at: trx.fn.now(),
-  });
+  await table(trx)
+    .where({ tenant_id: tenantId, status: 'PENDING' })
+    .update({
+      status: 'PROVISIONED',
+      connection_string_encrypted: provisioned.connectionStringEncrypted,
+      migration_version: provisioned.migrationVersion,
+      updated_at: trx.fn.now(),
+    })
+    .options({ name: 'provision_tenant_database' });
 }
 
 /** Records that the database is gone, which frees its name. Only after the drop was verified. */

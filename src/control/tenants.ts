@@ -144,7 +144,8 @@ export async function insertTenant(control: Control, tenant: NewTenant): Promise
       isolation: tenant.isolation,
       deletion_protection: tenant.deletionProtection,
     })
-    .returning('*')) as Record<string, unknown>[];
+    .returning('*')
+    .options({ name: 'insert_tenant' })) as Record<string, unknown>[];
   return fromRow(rows[0] ?? {});
 }
 
@@ -224,9 +225,10 @@ export async function countTenants(trx: Control, partner: string): Promise<numbe
 /** Of these slugs, those that are taken. */
 export async function takenSlugs(trx: Control, slugs: readonly string[]): Promise<string[]> {
   const rows = (await table(trx)
-    .whereIn('slug', slugs)
+    .whereRaw('slug = ANY (?)', [slugs as string[]])
     .whereNotIn('status', hiddenStatuses)
-    .select('slug')) as { slug: string }[];
+    .select('slug')
+    .options({ name: 'taken_slugs' })) as { slug: string }[];
   return rows.map((row) => row.slug);
 }
 
@@ -234,7 +236,8 @@ export async function takenSlugs(trx: Control, slugs: readonly string[]): Promis
 export async function activateTenant(trx: Control, id: string): Promise<boolean> {
   const changed = await table(trx)
     .where({ id, status: 'PROVISIONING' })
-    .update({ status: 'ACTIVE', activated_at: trx.fn.now(), updated_at: trx.fn.now() });
+    .update({ status: 'ACTIVE', activated_at: trx.fn.now(), updated_at: trx.fn.now() })
+    .options({ name: 'activate_tenant' });
   return changed === 1;
 }
 

@@ -4,7 +4,8 @@ import { cors } from 'hono/cors';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { Logger } from 'pino';
 import { dialects, errorFormFor } from '../rest/index.ts';
-import type { Reply, RestRequest } from '../rest/route.ts';
+import type { Reply } from '../rest/reply.ts';
+import type { RestRequest } from '../rest/route.ts';
 import { runRoute } from '../rest/run.ts';
 import { maxBodyBytes, readWholeBody } from './body.ts';
 import { executeInProcess, type GraphQLServer } from './graphql.ts';
@@ -24,7 +25,7 @@ export interface HealthChecks {
   ready(): Promise<{ readonly ready: boolean; readonly checks: Readonly<Record<string, string>> }>;
 }
 
-type Env = { Bindings: HttpBindings & { incomingRequest: Incoming } };
+interface Env { Bindings: HttpBindings & { incomingRequest: Incoming } }
 type RestContext = Context<Env>;
 
 /** Everything but `/graphql`: the contracts' routes and the health endpoints. */
@@ -90,7 +91,7 @@ async function readRequest(context: RestContext): Promise<RestRequest | null> {
   if (body === null) return null;
   return {
     method,
-    params: context.req.param() as Record<string, string>,
+    params: context.req.param(),
     query: new URL(context.req.url).searchParams,
     header: (name) => context.req.header(name) ?? null,
     body,

@@ -1,8 +1,9 @@
+import { createHash } from 'node:crypto';
 import type { Knex } from 'knex';
-import { fromKnex, PgBoss } from 'pg-boss';
+import { fromKnex, PgBoss, type KnexTransactionLike } from 'pg-boss';
 
 /** PostgreSQL schema of the queue's own tables, beside the registry. */
-export const queueSchema = 'control_plane_jobs';
+const queueSchema = 'control_plane_jobs';
 
 const queueName = 'operations';
 
@@ -81,7 +82,7 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
       await boss.send(
         queueName,
         { operationId },
-        { id: operationId, startAfter: options.leaseSeconds, db: fromKnex(trx) },
+        { id: operationId, startAfter: options.leaseSeconds, db: fromKnex(prepared(trx)) },
       );
     },
 
@@ -94,7 +95,10 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
     },
 
     async complete(trx, operationId) {
-      await boss.complete(queueName, operationId, null, { db: fromKnex(trx), includeQueued: true });
+      await boss.complete(queueName, operationId, null, {
+        db: fromKnex(prepared(trx)),
+        includeQueued: true,
+      });
     },
 
     async ping() {
@@ -107,4 +111,25 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
       await boss.stop({ graceful: true, timeout: Math.max(1000, graceMs), close: false });
     },
   };
+}
+
+/**
+ * The statements of a create are few and large, and planning them takes longer than running them:
+ * named, each connection plans them once.
+ */
+function prepared(trx: Knex.Transaction): KnexTransactionLike {
+  const raw = (sql: string, values: Knex.RawBinding[]): Knex.Raw =>
+    trx.raw(sql, values).options({ name: statementName(sql) });
+  return { raw }; // a Knex.Raw is awaited like a promise
+}
+
+const statementNames = new Map<string, string>();
+
+function statementName(sql: string): string {
+  let name = statementNames.get(sql);
+  if (name === undefined) {
+    name = `queue_${createHash('sha256').update(sql).digest('hex').slice(0, 32)}`;
+    statementNames.set(sql, name);
+  }
+  return name;
 }

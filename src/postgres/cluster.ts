@@ -1,5 +1,6 @@
 import pLimit from 'p-limit';
 import pg from 'pg';
+import type { AdminClient } from './roles.ts';
 import { connectionOptions, tenantUrl, type Login } from './connection.ts';
 
 export interface ClusterOptions {
@@ -22,7 +23,7 @@ export interface Cluster {
   readonly adminDatabase: string;
 
   /** Runs `work` on a warm admin connection. When `signal` aborts, the connection is cut. */
-  admin<T>(work: (client: pg.ClientBase) => Promise<T>, signal?: AbortSignal): Promise<T>;
+  admin<T>(work: (client: AdminClient) => Promise<T>, signal?: AbortSignal): Promise<T>;
 
   /**
    * Like `admin`, holding an advisory lock on `key` in the same session as the work: a client that
@@ -30,14 +31,14 @@ export interface Cluster {
    */
   exclusively<T>(
     key: string,
-    work: (client: pg.ClientBase) => Promise<T>,
+    work: (client: AdminClient) => Promise<T>,
     signal?: AbortSignal,
   ): Promise<T>;
 
   /** Runs `work` on a short-lived admin connection to another database of the cluster. */
   inDatabase<T>(
     database: string,
-    work: (client: pg.Client) => Promise<T>,
+    work: (client: AdminClient) => Promise<T>,
     signal?: AbortSignal,
   ): Promise<T>;
 
@@ -73,10 +74,15 @@ export function openCluster(options: ClusterOptions): Cluster {
   });
   pool.on('error', ignoreIdleError);
   const slots = pLimit(Math.max(1, Math.floor(usable / 2)));
-  let superuser: Promise<boolean> | undefined;
+  let superuser: boolean | undefined;
+
+  async function superuserOn(client: pg.ClientBase): Promise<boolean> {
+    superuser ??= await isSuperuser(client);
+    return superuser;
+  }
 
   async function admin<T>(
-    work: (client: pg.ClientBase) => Promise<T>,
+    work: (client: AdminClient) => Promise<T>,
     signal?: AbortSignal,
   ): Promise<T> {
     signal?.throwIfAborted();
@@ -88,7 +94,7 @@ export function openCluster(options: ClusterOptions): Cluster {
     signal?.addEventListener('abort', cut, { once: true });
     let broken = true;
     try {
-      const result = await work(client);
+      const result = await work(Object.assign(client, { isSuperuser: await superuserOn(client) }));
       broken = false;
       return result;
     } finally {
@@ -114,7 +120,13 @@ export function openCluster(options: ClusterOptions): Cluster {
     },
 
     inDatabase(database, work, signal) {
-      return slots(() => withClient({ ...base, database }, work, signal));
+      return slots(() =>
+        withClient(
+          { ...base, database },
+          async (client) => work(Object.assign(client, { isSuperuser: await superuserOn(client) })),
+          signal,
+        ),
+      );
     },
 
     withConnectionSlot(work) {
@@ -129,18 +141,7 @@ export function openCluster(options: ClusterOptions): Cluster {
       return tenantUrl(options.url, database, login);
     },
 
-    isSuperuser() {
-      superuser ??= admin(async (client) => {
-        const { rows } = await client.query<{ rolsuper: boolean }>(
-          'SELECT rolsuper FROM pg_roles WHERE rolname = current_user',
-        );
-        return rows[0]?.rolsuper === true;
-      }).catch((error: unknown) => {
-        superuser = undefined; // a server that was down is asked again
-        throw error;
-      });
-      return superuser;
-    },
+    isSuperuser: () => admin((client) => Promise.resolve(client.isSuperuser)),
 
     async close() {
       await pool.end();
@@ -171,6 +172,13 @@ export async function withClient<T>(
     signal?.removeEventListener('abort', cut);
     void client.end().catch(ignoreIdleError);
   }
+}
+
+async function isSuperuser(client: pg.ClientBase): Promise<boolean> {
+  const { rows } = await client.query<{ rolsuper: boolean }>(
+    'SELECT rolsuper FROM pg_roles WHERE rolname = current_user',
+  );
+  return rows[0]?.rolsuper === true;
 }
 
 // Without a listener that stays, an error between queries would end the process. What was under way

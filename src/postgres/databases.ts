@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
-import { asMember } from './roles.ts';
+import { asMember, type AdminClient } from './roles.ts';
 
 export const databaseStrategies = ['WAL_LOG', 'FILE_COPY'] as const;
 export type DatabaseStrategy = (typeof databaseStrategies)[number];
@@ -74,11 +74,7 @@ export async function openDatabase(client: pg.ClientBase, opening: Opening): Pro
 }
 
 /** Gives all that `from` owns in the connected database to `to`. */
-export async function reassignOwned(
-  client: pg.ClientBase,
-  from: string,
-  to: string,
-): Promise<void> {
+export async function reassignOwned(client: AdminClient, from: string, to: string): Promise<void> {
   await asMember(client, [from, to], async () => {
     await client.query(`REASSIGN OWNED BY ${quoteIdentifier(from)} TO ${quoteIdentifier(to)}`);
   });
@@ -92,7 +88,7 @@ export async function reassignOwned(
  * @throws Error when it is still there afterwards
  */
 export async function dropDatabase(
-  client: pg.ClientBase,
+  client: AdminClient,
   name: string,
   roles: readonly string[] = [],
 ): Promise<void> {

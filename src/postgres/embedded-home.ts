@@ -47,7 +47,7 @@ export async function openHome(given: string, log: (line: string) => void): Prom
     dataDir,
     ...place,
     passwordFile: passwordFileIn(dataDir),
-    portFile: join(dataDir, 'postgres.port'),
+    portFile: portFileIn(dataDir),
     logFile: join(dataDir, 'postgres.log'),
   };
 }
@@ -73,7 +73,11 @@ export async function linkHome(home: Home): Promise<void> {
 }
 
 const linkIn = (dataDir: string): string => join(dataDir, 'postgres');
-const passwordFileIn = (dataDir: string): string => join(dataDir, 'postgres.password');
+/** The file with the superuser's password. */
+export const passwordFileIn = (dataDir: string): string => join(dataDir, 'postgres.password');
+
+/** The file with the server's port. */
+export const portFileIn = (dataDir: string): string => join(dataDir, 'postgres.port');
 
 async function makeDataDir(dataDir: string, account: Account): Promise<void> {
   const made = await mkdir(dataDir, { recursive: true, mode: 0o700 });

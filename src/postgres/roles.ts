@@ -1,5 +1,12 @@
 import type pg from 'pg';
+import { codeOf, errorCodes } from './error-codes.ts';
 import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
+
+/** A session of a cluster's admin. */
+export type AdminClient = pg.ClientBase & {
+  /** A superuser may do what others have to be a member of a role for. */
+  readonly isSuperuser: boolean;
+};
 
 export interface RolePair {
   /** Owns what is in the tenant database; cannot log in. */
@@ -31,22 +38,28 @@ export async function createRolePair(
   const owner = quoteIdentifier(roles.owner);
   const login = quoteIdentifier(roles.login);
   const marker = quoteLiteral(settings.marker);
-  const existing = await existingRoles(client, [roles.owner, roles.login]);
   const attributes = `LOGIN INHERIT NOCREATEDB NOCREATEROLE NOREPLICATION
-    CONNECTION LIMIT ${String(settings.connectionLimit)} PASSWORD ${quoteLiteral(settings.verifier)}`;
-  // One multi-statement query is one transaction and one round trip.
-  await client.query(`
-    ${existing.has(roles.owner) ? '' : `CREATE ROLE ${owner} NOLOGIN NOCREATEDB NOCREATEROLE;`}
-    ${existing.has(roles.login) ? `ALTER ROLE ${login} ${attributes}` : `CREATE ROLE ${login} ${attributes} IN ROLE ${owner}`};
+    CONNECTION LIMIT ${settings.connectionLimit} PASSWORD ${quoteLiteral(settings.verifier)}`;
+  const configure = `
     ALTER ROLE ${login} SET role = ${quoteLiteral(roles.owner)};
-    ALTER ROLE ${login} SET statement_timeout = ${String(settings.statementTimeoutMs)};
+    ALTER ROLE ${login} SET statement_timeout = ${settings.statementTimeoutMs};
     ALTER ROLE ${login} SET idle_in_transaction_session_timeout = '10min';
     COMMENT ON ROLE ${owner} IS ${marker};
-    COMMENT ON ROLE ${login} IS ${marker}`);
+    COMMENT ON ROLE ${login} IS ${marker}`;
+  // One multi-statement query is one transaction and one round trip: both roles are there, or none.
+  try {
+    await client.query(`
+      CREATE ROLE ${owner} NOLOGIN NOCREATEDB NOCREATEROLE;
+      CREATE ROLE ${login} ${attributes} IN ROLE ${owner};
+      ${configure}`);
+  } catch (error) {
+    if (codeOf(error) !== errorCodes.duplicateObject) throw error;
+    await client.query(`ALTER ROLE ${login} ${attributes}; ${configure}`);
+  }
 }
 
 /** Drops roles with all that they still own or may do in this database; absent ones are fine. */
-export async function dropRoles(client: pg.ClientBase, names: readonly string[]): Promise<void> {
+export async function dropRoles(client: AdminClient, names: readonly string[]): Promise<void> {
   const existing = await existingRoles(client, names);
   for (const name of names) {
     if (!existing.has(name)) continue;
@@ -59,7 +72,7 @@ export async function dropRoles(client: pg.ClientBase, names: readonly string[])
 }
 
 /** Those of `names` that are roles of this server. */
-export async function existingRoles(
+async function existingRoles(
   client: pg.ClientBase,
   names: readonly string[],
 ): Promise<ReadonlySet<string>> {
@@ -77,10 +90,11 @@ export async function existingRoles(
  * the admin slower.
  */
 export async function asMember<T>(
-  client: pg.ClientBase,
+  client: AdminClient,
   roles: readonly string[],
   work: () => Promise<T>,
 ): Promise<T> {
+  if (client.isSuperuser) return work();
   await client.query('BEGIN');
   try {
     const missing = await rolesWithoutMembership(client, roles);

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import { appendEvents, type StepEvent } from '../control/events.ts';
 
@@ -20,20 +21,26 @@ export interface EventLog {
   close(): Promise<void>;
 }
 
+// Events of one create come within some 100 ms: a commit for each would make the create itself wait
+// for the disk. A reader who asks meanwhile (`settled`) need not wait for this.
+const coalesceMs = 100;
 const retryDelaysMs = [50, 200, 1000];
 
 /** Builds the writer; one for each instance. */
 export function createEventLog(options: EventLogOptions): EventLog {
   let waiting: StepEvent[] = [];
   let writing: Promise<void> | null = null;
+  let hurry = new AbortController();
 
   async function drain(): Promise<void> {
     while (waiting.length > 0) {
+      await sleep(coalesceMs, undefined, { signal: hurry.signal }).catch(() => undefined);
       const events = waiting;
       waiting = [];
       await writeAll(events);
     }
     writing = null;
+    hurry = new AbortController();
   }
 
   // An event that cannot be written is given up after a second and a bit: an operation that is
@@ -45,9 +52,15 @@ export function createEventLog(options: EventLogOptions): EventLog {
         return;
       } catch (error) {
         options.onError(error);
-        if (delay !== null) await new Promise((resolve) => setTimeout(resolve, delay));
+        if (delay !== null) await sleep(delay);
       }
     }
+  }
+
+  async function settled(): Promise<void> {
+    if (writing === null) return;
+    hurry.abort();
+    await writing;
   }
 
   return {
@@ -55,11 +68,7 @@ export function createEventLog(options: EventLogOptions): EventLog {
       waiting.push(event);
       writing ??= drain();
     },
-    async settled() {
-      await writing;
-    },
-    async close() {
-      await writing;
-    },
+    settled,
+    close: settled,
   };
 }

@@ -59,7 +59,7 @@ export async function runPipeline(run: PipelineRun): Promise<RunEnd> {
 }
 
 /** What a caller may read of a failed step. */
-export function publicMessage(step: string, error: unknown): string {
+function publicMessage(step: string, error: unknown): string {
   if (error instanceof StepFailure) return `Step ${step} failed: ${error.message}`;
   if (error instanceof MigrationError && error.migration !== null) {
     return `Step ${step} failed: tenant migration ${error.migration} failed`;

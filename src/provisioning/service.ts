@@ -6,7 +6,6 @@ import type { RateLimit, RateLimitState } from '../control/rate-limits.ts';
 import { findTenant, type Tenant } from '../control/tenants.ts';
 import type { KeyRing } from '../crypto/envelope.ts';
 import { failure, Refusal, type Failure } from '../errors.ts';
-import type { EventLog } from '../progress/event-log.ts';
 import { waitForEnd } from '../progress/wait-for-end.ts';
 import { identityOf, platformPartner, scopeOf, type Caller } from './caller.ts';
 import {
@@ -64,7 +63,6 @@ export interface ProvisioningOptions {
   readonly control: Knex;
   readonly keyRing: KeyRing;
   readonly runner: Runner;
-  readonly eventLog: EventLog;
   readonly reserve: ReserveServices;
   readonly placement: Placement;
   readonly rules: CommandRules;
@@ -142,17 +140,21 @@ export function createProvisioning(options: ProvisioningOptions): ProvisioningSe
       // Ended here is the common case; anything else is found in the table.
       local: ending.then((end) => end === 'SUCCEEDED' || end === 'COMPENSATED'),
     });
-    return describe(operation.id, apiKey);
+    return describe(operation, apiKey);
   }
 
   /** The outcome of an operation as it stands in the registry. */
-  async function describe(operationId: string, apiKey: string | null): Promise<TenantOutcome> {
-    await options.eventLog.settled();
-    const operation = await findOperation(control, null, operationId);
-    if (operation === null) throw new Error(`operation ${operationId} is gone`);
+  async function describe(
+    { id, tenantId }: Pick<Operation, 'id' | 'tenantId'>,
+    apiKey: string | null,
+  ): Promise<TenantOutcome> {
+    const [operation, tenant] = await Promise.all([
+      findOperation(control, null, id),
+      findTenant(control, null, { id: tenantId }),
+    ]);
+    if (operation === null) throw new Error(`operation ${id} is gone`);
     const error = endingFailure(operation);
     if (error !== null) return { tenant: null, operation, apiKey: null, failures: [error] };
-    const tenant = await findTenant(control, null, { id: operation.tenantId });
     return { tenant, operation, apiKey, failures: [] };
   }
 
@@ -180,7 +182,7 @@ export function createProvisioning(options: ProvisioningOptions): ProvisioningSe
     }
     const sealed = record.apiKeyEncrypted;
     const apiKey = sealed === null ? null : keyRing.open(sealed, apiKeyPurpose, operation.tenantId);
-    return describe(operation.id, apiKey);
+    return describe(operation, apiKey);
   }
 
   async function countCreation({ caller, onRateLimit }: Request): Promise<void> {

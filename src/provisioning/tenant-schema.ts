@@ -1,19 +1,21 @@
-import type pg from 'pg';
 import type { Cluster } from '../postgres/cluster.ts';
 import { reassignOwned } from '../postgres/databases.ts';
 import { quoteIdentifier } from '../postgres/identifiers.ts';
 import { migrate, type MigrationSet } from '../postgres/migrations.ts';
-import { asMember } from '../postgres/roles.ts';
+import { asMember, type AdminClient } from '../postgres/roles.ts';
 
 /**
  * Makes `owner` the owner of the connected database's schema `public` and of all that its present
  * owner (a template's owner role) has in it. Done already is fine.
+ *
+ * @param known the present owner where it is known: saves asking, while somebody waits
  */
-export async function takeOverPublicSchema(client: pg.ClientBase, owner: string): Promise<void> {
-  const { rows } = await client.query<{ owner: string }>(
-    "SELECT nspowner::regrole::text AS owner FROM pg_namespace WHERE nspname = 'public'",
-  );
-  const present = rows[0]?.owner;
+export async function takeOverPublicSchema(
+  client: AdminClient,
+  owner: string,
+  known: string | null = null,
+): Promise<void> {
+  const present = known ?? (await ownerOfPublicSchema(client));
   if (present === owner) return;
   if (present === undefined || present === 'pg_database_owner') {
     await asMember(client, [owner], async () => {
@@ -23,6 +25,13 @@ export async function takeOverPublicSchema(client: pg.ClientBase, owner: string)
     return;
   }
   await reassignOwned(client, present, owner);
+}
+
+async function ownerOfPublicSchema(client: AdminClient): Promise<string | undefined> {
+  const { rows } = await client.query<{ owner: string }>(
+    "SELECT nspowner::regrole::text AS owner FROM pg_namespace WHERE nspname = 'public'",
+  );
+  return rows[0]?.owner;
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { FailureCode, RefusalCode } from '../errors.ts';
-import type { Reply } from './route.ts';
+import type { Reply } from './reply.ts';
 
 /** What can go wrong with a REST request, whichever the contract. */
 export type ProblemCode =

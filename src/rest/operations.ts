@@ -1,5 +1,6 @@
 import { codeForm } from './errors.ts';
-import { route, type Dialect, type OperationResult, type Reply } from './route.ts';
+import type { Reply } from './reply.ts';
+import { route, type Dialect, type OperationResult } from './route.ts';
 
 /** What every document that shows an operation selects. */
 export const operationFields = /* GraphQL */ `

@@ -2,6 +2,7 @@ import type { ExecutionResult } from 'graphql';
 import type { z } from 'zod';
 import type { Failure } from '../errors.ts';
 import type { ErrorForm } from './errors.ts';
+import type { Reply } from './reply.ts';
 
 /** A request as routes see it: no framework. */
 export interface RestRequest {
@@ -13,13 +14,6 @@ export interface RestRequest {
   readonly header: (name: string) => string | null;
   /** The body as it came; empty without one. */
   readonly body: Uint8Array;
-}
-
-/** What is answered; `body` goes out as JSON. */
-export interface Reply {
-  readonly status: number;
-  readonly body: unknown;
-  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** What a route makes its variables from. */

@@ -2,7 +2,8 @@ import type { ExecutionResult } from 'graphql';
 import type { Failure } from '../errors.ts';
 import { messageFor, readBody } from './body.ts';
 import type { ErrorForm, Issue, ProblemCode } from './errors.ts';
-import type { Dialect, Execute, MutationPayload, Reply, RestRequest, Route } from './route.ts';
+import type { Reply } from './reply.ts';
+import type { Dialect, Execute, MutationPayload, RestRequest, Route } from './route.ts';
 
 export interface RunOptions {
   readonly execute: Execute;

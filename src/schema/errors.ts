@@ -37,10 +37,7 @@ export function presentErrors(
   const errors = result.errors.map((error) => {
     const shown = present(error, requestId);
     if (shown.extensions['code'] === 'INTERNAL_SERVER_ERROR') {
-      log.error(
-        { err: error.originalError ?? error, requestId, path: error.path },
-        'request failed',
-      );
+      log.error({ err: error.cause ?? error, requestId, path: error.path }, 'request failed');
     }
     // Another field has an answer: the status of one field must not hide it.
     return hasData ? withoutHttp(shown) : shown;
@@ -51,8 +48,7 @@ export function presentErrors(
 function present(error: GraphQLError, requestId: string): GraphQLError {
   const cause = refusalIn(error);
   if (cause !== null) return toGraphQLError(cause, error);
-  if (error.originalError === undefined || error.originalError instanceof GraphQLError)
-    return error;
+  if (error.cause === undefined || error.cause instanceof GraphQLError) return error;
   return new GraphQLError('Unexpected error', {
     ...(error.nodes === undefined ? {} : { nodes: error.nodes }),
     path: error.path ?? null,
@@ -61,8 +57,8 @@ function present(error: GraphQLError, requestId: string): GraphQLError {
 }
 
 function refusalIn(error: GraphQLError): Refusal | null {
-  let cause: unknown = error.originalError;
-  while (cause instanceof GraphQLError) cause = cause.originalError;
+  let { cause } = error;
+  while (cause instanceof GraphQLError) cause = cause.cause;
   return cause instanceof Refusal ? cause : null;
 }
 

@@ -43,7 +43,7 @@ export function pageComplexity(args: ConnectionArguments): { field: number; mult
 
 /** A page as the connection types resolve it. */
 export function toConnection<T>(page: Page<T>, request: PageRequest) {
-  const edges = page.rows.map((row) => ({ node: row as T, cursor: encodeCursor(row.cursor) }));
+  const edges = page.rows.map((row) => ({ node: row, cursor: encodeCursor(row.cursor) }));
   return {
     edges,
     pageInfo: {

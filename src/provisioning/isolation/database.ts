@@ -27,11 +27,11 @@ export const databaseIsolation: Isolation = {
   },
 
   async create(context) {
-    await makeDatabase(context);
+    const contentOwner = await makeDatabase(context);
     const { cluster, database, signal } = context;
     await cluster.inDatabase(
       database.databaseName,
-      (client) => takeOverPublicSchema(client, database.ownerRole),
+      (client) => takeOverPublicSchema(client, database.ownerRole, contentOwner),
       signal,
     );
   },
@@ -69,16 +69,18 @@ export const databaseIsolation: Isolation = {
 /**
  * Makes the database under its opaque name, which is ours whatever happens, and gives it the final
  * name together with its marker: so a database under a chosen name without our marker is never ours.
+ *
+ * @returns the role that owns what is in it; null: not known, it was made by an earlier run
  */
-async function makeDatabase(context: StepContext): Promise<void> {
+async function makeDatabase(context: StepContext): Promise<string | null> {
   const { cluster, database, operation, services, signal, tenant } = context;
   const opaque = opaqueDatabaseName(tenant.id);
   const template = await services.templates.current(cluster);
-  await cluster.exclusively(
+  return cluster.exclusively(
     lockOf(tenant.id),
     async (client) => {
       const final = await findDatabase(client, database.databaseName);
-      if (final?.marker?.startsWith(tenantMarkerPrefix(tenant.id)) === true) return;
+      if (final?.marker?.startsWith(tenantMarkerPrefix(tenant.id)) === true) return null;
       if (final !== null && database.databaseName !== opaque) {
         throw new StepFailure('a database of this name exists on the cluster and is not ours');
       }
@@ -104,6 +106,7 @@ async function makeDatabase(context: StepContext): Promise<void> {
         owner: database.ownerRole,
         marker: tenantMarker(tenant.id, operation.id),
       });
+      return begun === null && template !== null ? template.ownerRole : null;
     },
     signal,
   );

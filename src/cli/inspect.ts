@@ -1,0 +1,121 @@
+/**
+ * `npm run -s inspect -- <id or slug>` shows where a tenant lives, that its connection string is
+ * sealed, and what its own credentials open. Without a name: the newest tenant. Prints no secret.
+ */
+import { join } from 'node:path';
+import type { Knex } from 'knex';
+import { ConfigError, readConfig, type Config } from '../config.ts';
+import { openControl } from '../control/database.ts';
+import { findTenantDatabases, sealedConnectionOf } from '../control/tenant-databases.ts';
+import { findTenant, listTenants, type Tenant } from '../control/tenants.ts';
+import { createKeyRing } from '../crypto/envelope.ts';
+import { loadOrMakeKey } from '../crypto/key-file.ts';
+import { SettingError } from '../errors.ts';
+import { withClient } from '../postgres/cluster.ts';
+import { connectionOptions } from '../postgres/connection.ts';
+import { findEmbeddedUrl } from '../postgres/embedded-url.ts';
+import { looksLikeUuid } from '../provisioning/names.ts';
+import { connectionStringPurpose } from '../provisioning/steps/encrypt-credentials.ts';
+
+const session = { applicationName: 'tenantry inspect', statementTimeoutMs: 10_000 };
+
+try {
+  await inspect(process.argv[2]);
+} catch (error) {
+  const expected = error instanceof ConfigError || error instanceof SettingError;
+  const code = error instanceof Error && 'code' in error ? ` (${String(error.code)})` : '';
+  console.error(expected ? error.message : `The control plane does not answer${code}`);
+  process.exitCode = 1;
+}
+
+async function inspect(name: string | undefined): Promise<void> {
+  const config = readConfig();
+  const url = config.database.url ?? (await findEmbeddedUrl(config.database.dataDir));
+  if (url === null) {
+    throw new SettingError(
+      'DATA_DIR',
+      `${config.database.dataDir} holds no server: npm start first`,
+    );
+  }
+  const connection = connectionOptions(url, session);
+  const control = openControl({ connection, poolMax: 1, poolTimeoutMs: 10_000 });
+  try {
+    const tenant = await chooseTenant(control, name);
+    if (tenant === null) {
+      console.error(name === undefined ? 'There is no tenant yet' : `There is no tenant ${name}`);
+      process.exitCode = 1;
+      return;
+    }
+    await show(control, config, tenant, connection.database ?? '');
+  } finally {
+    await control.destroy();
+  }
+}
+
+async function chooseTenant(control: Knex, name: string | undefined): Promise<Tenant | null> {
+  if (name !== undefined) {
+    return findTenant(control, null, looksLikeUuid(name) ? { id: name } : { slug: name });
+  }
+  const order = { field: 'CREATED_AT', descending: true } as const;
+  const page = await listTenants(control, null, {}, order, { limit: 1, backward: false });
+  return page.rows[0] ?? null;
+}
+
+async function show(
+  control: Knex,
+  config: Config,
+  tenant: Tenant,
+  controlDatabase: string,
+): Promise<void> {
+  const [database] = await findTenantDatabases(control, [tenant.id]);
+  const sealed = await sealedConnectionOf(control, tenant.id);
+  line('Tenant', `${tenant.name} (${tenant.id}), ${tenant.status}`);
+  if (database === undefined || sealed === null) {
+    line('Database', 'none');
+    return;
+  }
+  line('Database', `${database.databaseName} on cluster ${database.cluster}`);
+  line('Stored', `${sealed.slice(0, 24)}… (sealed, ${sealed.length} characters)`);
+
+  const file = join(config.database.dataDir, 'encryption.key');
+  const key = config.encryption.key ?? (await loadOrMakeKey(file));
+  const ring = createKeyRing({ current: key, previous: config.encryption.previousKeys });
+  const own = connectionOptions(ring.open(sealed, connectionStringPurpose, tenant.id), session);
+  const tables = await withClient(own, async (client) => {
+    const { rows } = await client.query<{ name: string }>(
+      `SELECT tablename AS name FROM pg_tables
+       WHERE schemaname = 'public' AND NOT starts_with(tablename, 'knex_') ORDER BY 1`,
+    );
+    return rows.map((row) => row.name).join(', ');
+  });
+  line('Tables', tables);
+
+  console.log('\nWith the tenant’s own credentials:');
+  const order = { field: 'CREATED_AT', descending: true } as const;
+  const { rows } = await listTenants(control, null, {}, order, { limit: 4, backward: false });
+  const others = await findTenantDatabases(
+    control,
+    rows.filter(({ id }) => id !== tenant.id).map(({ id }) => id),
+  );
+  const names = [database.databaseName, controlDatabase, 'postgres', 'template1'];
+  for (const name of new Set([...names, ...others.map((other) => other.databaseName)])) {
+    line(`  ${name}`, await outcomeOf(() => withClient({ ...own, database: name }, hello)));
+  }
+}
+
+async function hello(client: { query(sql: string): Promise<unknown> }): Promise<void> {
+  await client.query('SELECT 1');
+}
+
+async function outcomeOf(connect: () => Promise<void>): Promise<string> {
+  try {
+    await connect();
+    return 'opens';
+  } catch (error) {
+    return `refused: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+function line(label: string, text: string): void {
+  console.log(`${label.padEnd(46)} ${text}`);
+}

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import pino, { type Logger } from 'pino';
 import pretty from 'pino-pretty';
 import { startApp, type App } from './app.ts';
@@ -6,23 +7,14 @@ import { SettingError } from './errors.ts';
 
 const config = configuration();
 const log = createLogger(config);
-const app = await start(config, log);
-announce(app, config);
-
-let closing: Promise<void> | undefined;
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(signal, () => {
-    if (closing !== undefined) return; // the terminal and npm both pass it on
-    log.info({ signal }, 'stopping');
-    closing = app.close().then(
-      () => process.exit(0),
-      (error: unknown) => {
-        log.fatal({ err: error }, 'stopping failed');
-        process.exit(1);
-      },
-    );
-  });
+// Listened for from here on: a signal during the start must not leave its server behind.
+const stopping = stopOnSignals(log);
+const app = await start(config, log, stopping);
+if (!stopping.aborted) {
+  announce(app, config);
+  await once(stopping, 'abort');
 }
+await stop(app, log);
 
 function configuration(): Config {
   try {
@@ -33,14 +25,38 @@ function configuration(): Config {
   }
 }
 
-async function start(settings: Config, logger: Logger): Promise<App> {
+/** Aborts at the first signal that asks for an end. */
+function stopOnSignals(logger: Logger): AbortSignal {
+  const ending = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      if (ending.signal.aborted) return; // the terminal and npm both pass it on
+      logger.info({ signal }, 'stopping');
+      ending.abort();
+    });
+  }
+  return ending.signal;
+}
+
+async function start(settings: Config, logger: Logger, signal: AbortSignal): Promise<App> {
   try {
-    return await startApp(settings, { log: logger });
+    return await startApp(settings, { log: logger, signal });
   } catch (error) {
+    if (error === signal.reason) process.exit(0);
     if (error instanceof SettingError) fail(error.message);
     logger.fatal({ err: error }, 'the start failed');
     process.exit(1);
   }
+}
+
+async function stop(running: App, logger: Logger): Promise<never> {
+  try {
+    await running.close();
+  } catch (error) {
+    logger.fatal({ err: error }, 'stopping failed');
+    process.exit(1);
+  }
+  process.exit(0);
 }
 
 function fail(message: string): never {

@@ -20,7 +20,7 @@ import { openCluster, type Cluster } from './postgres/cluster.ts';
 import { connectionOptions } from './postgres/connection.ts';
 import { closeToPublic } from './postgres/databases.ts';
 import { startEmbedded } from './postgres/embedded.ts';
-import { loadMigrations, MigrationError, type MigrationSet } from './postgres/migrations.ts';
+import { loadMigrations, MigrationError } from './postgres/migrations.ts';
 import { checkServer } from './postgres/server-check.ts';
 import { createEventLog } from './progress/event-log.ts';
 import { noFailpoints, type Failpoints } from './provisioning/failpoints.ts';
@@ -34,6 +34,8 @@ export interface AppOptions {
   readonly log: Logger;
   /** Makes the pipeline fail on purpose; tests only. */
   readonly failpoints?: Failpoints;
+  /** Breaks off a start under way: `startApp` rejects with its reason, once what was begun is ended. */
+  readonly signal?: AbortSignal;
 }
 
 /** A gateway that listens. */
@@ -53,34 +55,37 @@ const cleaningIntervalMs = 3_600_000;
  * @throws SettingError for what the operator can mend, naming the setting
  */
 export async function startApp(config: Config, options: AppOptions): Promise<App> {
-  const { log, failpoints = noFailpoints } = options;
+  const { log, failpoints = noFailpoints, signal = new AbortController().signal } = options;
   const stack = new AsyncDisposableStack();
   try {
-    const url = await build(config, log, failpoints, stack);
+    const url = await build(config, { log, failpoints, signal }, stack);
     return { url, close: () => stack.disposeAsync() };
   } catch (error) {
     await stack.disposeAsync();
+    signal.throwIfAborted(); // what failed meanwhile failed because of it
     throw error;
   }
 }
 
 async function build(
   config: Config,
-  log: Logger,
-  failpoints: Failpoints,
+  { log, failpoints, signal }: Required<AppOptions>,
   stack: AsyncDisposableStack,
 ): Promise<string> {
   const { database, provisioning, server, tenants } = config;
+  const stopped = whenAborted(signal);
+  /** For what may wait on others: a server that does not answer, an instance that migrates. */
+  const orStopped = <T>(work: Promise<T>): Promise<T> => Promise.race([work, stopped]);
   const graceMs = server.shutdownGraceSeconds * 1000;
-  const tenantMigrations = await loadTenantMigrations(tenants.migrationsFolder);
+  const tenantMigrations = await loadMigrations(tenants.migrationsFolder).catch(blameMigrations);
 
-  const databaseUrl = database.url ?? (await embeddedUrl(config, log, stack));
-  await checkServer(databaseUrl);
+  const databaseUrl = database.url ?? (await embeddedUrl(config, { log, signal }, stack));
+  await orStopped(checkServer(databaseUrl));
   const connection = connectionOptions(databaseUrl, {
     applicationName: 'tenantry control plane',
     statementTimeoutMs: 30_000,
   });
-  await migrateControl(connection, controlMigrations);
+  await orStopped(migrateControl(connection, controlMigrations).catch(blameDatabase(config)));
   const control = openControl({
     connection,
     poolMax: database.poolMax,
@@ -88,7 +93,7 @@ async function build(
   });
   stack.defer(() => control.destroy());
   const keyRing = await openKeyRing(config, control);
-  await refuseChanged(control, tenantMigrations);
+  await refuseChangedMigrations(control, tenantMigrations).catch(blameMigrations);
 
   const cluster = openCluster({
     name: 'default',
@@ -98,7 +103,7 @@ async function build(
     statementTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
   });
   stack.defer(() => cluster.close());
-  const closedDatabases = await closeMaintenanceDatabases(cluster, log);
+  const closedDatabases = await orStopped(closeMaintenanceDatabases(cluster, log));
 
   const queue = createOperationQueue({
     control,
@@ -128,11 +133,12 @@ async function build(
     }),
     settings: { ...tenants, closedDatabases },
   };
-  await services.templates.current(cluster);
+  await orStopped(services.templates.current(cluster));
 
   const leaseSeconds = provisioning.takeoverSeconds;
   const runner = createRunner({ services, eventLog, failpoints, log, leaseSeconds });
-  await queue.start((operationId) => runner.resume(operationId));
+  const serving = queue.start((operationId) => runner.resume(operationId));
+  await orStopped(serving.catch(blameDatabase(config)));
   stack.defer(async () => {
     // First nothing new, then what runs, then what it has to tell.
     await Promise.all([queue.stop(graceMs), runner.stop(graceMs)]);
@@ -148,8 +154,6 @@ async function build(
   });
 
   const service = createProvisioning({
-    control,
-    keyRing,
     runner,
     reserve: { control, keyRing, queue, settings: provisioning },
     placement: { clusters: [...clusters.keys()] },
@@ -168,7 +172,6 @@ async function build(
       gateway: { control, clusters, provisioning: service, eventLog, tenantMigrations, log },
       recognise: createRecognition([recogniseLocalOperator]),
       introspection: server.introspection,
-      corsOrigins: server.corsOrigins,
     }),
     health: { ready: () => checkReadiness({ control, queue, keyRing, clusters }) },
     log,
@@ -179,11 +182,12 @@ async function build(
 
 async function embeddedUrl(
   { database }: Config,
-  log: Logger,
+  { log, signal }: Pick<Required<AppOptions>, 'log' | 'signal'>,
   stack: AsyncDisposableStack,
 ): Promise<string> {
   const embedded = await startEmbedded({
     dataDir: database.dataDir,
+    signal,
     log: (line) => {
       log.info(line);
     },
@@ -193,17 +197,34 @@ async function embeddedUrl(
   return embedded.url;
 }
 
-async function loadTenantMigrations(folder: string): Promise<MigrationSet> {
-  return loadMigrations(folder).catch(blameMigrations);
-}
-
-async function refuseChanged(control: Knex, set: MigrationSet): Promise<void> {
-  await refuseChangedMigrations(control, set).catch(blameMigrations);
+/** Rejects with the signal's reason once it aborts; never without. */
+function whenAborted(signal: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const stop = (): void => {
+    reject(signal.reason as Error);
+  };
+  if (signal.aborted) stop();
+  else signal.addEventListener('abort', stop, { once: true });
+  promise.catch(() => undefined); // after the start, nobody waits for it
+  return promise;
 }
 
 function blameMigrations(error: unknown): never {
   if (!(error instanceof MigrationError)) throw error;
-  throw new SettingError('TENANT_MIGRATIONS_DIR', error.message, { cause: error });
+  throw new SettingError('TENANT_MIGRATIONS_DIR', oneLine(error), { cause: error });
+}
+
+/** Rights that an earlier start had, a full disk, tables of a newer version: the operator's to mend. */
+function blameDatabase({ database }: Config): (error: unknown) => never {
+  return (cause) => {
+    const setting = database.url === null ? 'DATA_DIR' : 'DATABASE_URL';
+    const message = `the control plane's tables cannot be made or brought up to date: ${oneLine(cause)}`;
+    throw new SettingError(setting, message, { cause });
+  };
+}
+
+function oneLine(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, ' ');
 }
 
 async function openKeyRing({ database, encryption }: Config, control: Knex): Promise<KeyRing> {

@@ -222,6 +222,8 @@ const groups = {
     tenantConnectionLimit: setting('TENANT_CONNECTION_LIMIT', whole(1, 262_143), '50'),
     /** 0: no limit. */
     tenantStatementTimeoutMs: setting('TENANT_STATEMENT_TIMEOUT_MS', whole(0, int32Max), '0'),
+    /** Days from a soft delete to the purge. */
+    deletionRetentionDays: setting('DELETION_RETENTION_DAYS', whole(0, 36_500), '30'),
   },
   log: {
     level: setting('LOG_LEVEL', oneOf(logLevels), 'info'),

@@ -1,7 +1,6 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { chmod } from 'node:fs/promises';
 import { startEmbedded } from '../src/postgres/embedded.ts';
+import { makeDirectory, removeDirectory, removeLeftovers } from './leftovers.ts';
 
 /** A PostgreSQL server to test on. */
 export interface TestServer {
@@ -25,11 +24,10 @@ export function openTestServer(): Promise<TestServer> {
   return open();
 }
 
-const prefix = 'tenantry-test-';
-
 async function openEmbedded(): Promise<TestServer> {
   await removeLeftovers();
-  const dataDir = await mkdtemp(join(tmpdir(), `${prefix}${process.pid}-`));
+  const dataDir = await makeDirectory();
+  await chmod(dataDir, 0o711); // root's server runs as another user, who has to pass
   const server = await startEmbedded({
     dataDir,
     // Nobody needs these files after a crash, and several gateways share the server.
@@ -39,31 +37,9 @@ async function openEmbedded(): Promise<TestServer> {
     url: server.url,
     async close() {
       await server.stop();
-      await rm(dataDir, { recursive: true, force: true });
+      await removeDirectory(dataDir);
     },
   };
-}
-
-/** Ends servers that runs which were killed left behind, and removes their files. */
-async function removeLeftovers(): Promise<void> {
-  for (const name of await readdir(tmpdir())) {
-    const pid = Number(/^tenantry-test-(\d+)-/.exec(name)?.[1]);
-    if (Number.isNaN(pid) || isAlive(pid)) continue;
-    const dataDir = join(tmpdir(), name);
-    // Starting takes over what runs there, which is how it can be stopped.
-    const server = await startEmbedded({ dataDir }).catch(() => null);
-    await server?.stop();
-    await rm(dataDir, { recursive: true, force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
 
 async function openContainer(): Promise<TestServer> {

@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import type { Knex } from 'knex';
+import type pg from 'pg';
 import { ConfigError, readConfig, type Config } from '../config.ts';
 import { openControl } from '../control/database.ts';
 import { findTenantDatabases, sealedConnectionOf } from '../control/tenant-databases.ts';
@@ -81,14 +82,7 @@ async function show(
   const key = config.encryption.key ?? (await loadOrMakeKey(file));
   const ring = createKeyRing({ current: key, previous: config.encryption.previousKeys });
   const own = connectionOptions(ring.open(sealed, connectionStringPurpose, tenant.id), session);
-  const tables = await withClient(own, async (client) => {
-    const { rows } = await client.query<{ name: string }>(
-      `SELECT tablename AS name FROM pg_tables
-       WHERE schemaname = 'public' AND NOT starts_with(tablename, 'knex_') ORDER BY 1`,
-    );
-    return rows.map((row) => row.name).join(', ');
-  });
-  line('Tables', tables);
+  line('Tables', await outcomeOf(() => withClient(own, tablesOf)));
 
   console.log('\nWith the tenant’s own credentials:');
   const order = { field: 'CREATED_AT', descending: true } as const;
@@ -103,14 +97,23 @@ async function show(
   }
 }
 
-async function hello(client: { query(sql: string): Promise<unknown> }): Promise<void> {
-  await client.query('SELECT 1');
+async function tablesOf(client: pg.Client): Promise<string> {
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT tablename AS name FROM pg_tables
+     WHERE schemaname = 'public' AND NOT starts_with(tablename, 'knex_') ORDER BY 1`,
+  );
+  return rows.map((row) => row.name).join(', ');
 }
 
-async function outcomeOf(connect: () => Promise<void>): Promise<string> {
+async function hello(client: pg.Client): Promise<string> {
+  await client.query('SELECT 1');
+  return 'opens';
+}
+
+/** What came of a connection, or why it was refused. */
+async function outcomeOf(connect: () => Promise<string>): Promise<string> {
   try {
-    await connect();
-    return 'opens';
+    return await connect();
   } catch (error) {
     return `refused: ${error instanceof Error ? error.message : String(error)}`;
   }

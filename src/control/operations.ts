@@ -170,14 +170,17 @@ export async function remainingMs(control: Control, id: string): Promise<number>
   return row?.left ?? 0;
 }
 
-/** RUNNING → COMPENSATING, with the error that started it. */
+/**
+ * RUNNING → COMPENSATING, with the error that started it. COMPENSATING already is fine: the answer to
+ * an earlier try was lost.
+ */
 export async function startCompensation(
   control: Control,
   hold: OperationHold,
   error: { readonly code: FailureCode; readonly message: string },
 ): Promise<void> {
   const changed = await held(control, hold)
-    .where({ status: 'RUNNING' })
+    .whereIn('status', ['RUNNING', 'COMPENSATING'])
     .update({ status: 'COMPENSATING', error_code: error.code, error_message: error.message });
   if (changed === 0) throw new FenceLostError(hold.id);
 }

@@ -63,7 +63,7 @@ export async function findTenantDatabases(
   return (await table(control).whereIn('tenant_id', tenantIds).select(columns)) as TenantDatabase[];
 }
 
-/** PENDING → PROVISIONED, with the sealed connection string. */
+/** PENDING → PROVISIONED, with the sealed connection string. False when it is in another status. */
 export async function provisionTenantDatabase(
   trx: Control,
   tenantId: string,
@@ -71,8 +71,8 @@ export async function provisionTenantDatabase(
     readonly connectionStringEncrypted: string;
     readonly migrationVersion: string | null;
   },
-): Promise<void> {
-  await table(trx)
+): Promise<boolean> {
+  const changed = await table(trx)
     .where({ tenant_id: tenantId, status: 'PENDING' })
     .update({
       status: 'PROVISIONED',
@@ -81,6 +81,7 @@ export async function provisionTenantDatabase(
       updated_at: trx.fn.now(),
     })
     .options({ name: 'provision_tenant_database' });
+  return changed === 1;
 }
 
 /** Records that the database is gone, which frees its name. Only after the drop was verified. */

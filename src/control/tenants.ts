@@ -82,7 +82,10 @@ const columns = {
 export type Scope = { readonly partner: string } | null;
 
 export type TenantKey =
-  { readonly id: string } | { readonly slug: string } | { readonly domain: string };
+  | { readonly id: string }
+  | { readonly number: number }
+  | { readonly slug: string }
+  | { readonly domain: string };
 
 export interface TenantFilter {
   readonly status?: readonly TenantStatus[];
@@ -157,6 +160,7 @@ export async function findTenant(
 ): Promise<Tenant | null> {
   const query = scoped(table(control), scope);
   if ('id' in key) void query.where('id', key.id);
+  else if ('number' in key) void query.where({ number: key.number });
   else {
     void query.whereNotIn('status', hiddenStatuses);
     if ('slug' in key) void query.where('slug', key.slug);
@@ -188,6 +192,28 @@ export function listTenants(
     { ...tenantOrders[order.field], descending: order.descending },
     page,
   );
+}
+
+/**
+ * Tenants by page number, oldest first: for clients that count pages. Drifts under deletions, as page
+ * numbers do; `listTenants` does not.
+ */
+export async function listTenantsByPage(
+  control: Control,
+  scope: Scope,
+  page: { readonly number: number; readonly limit: number },
+): Promise<{ readonly tenants: readonly Tenant[]; readonly total: number }> {
+  const list = scoped(table(control), scope).whereNotIn('status', hiddenStatuses);
+  const [tenants, counted] = await Promise.all([
+    list
+      .clone()
+      .select(columns)
+      .orderBy(['created_at', 'id'])
+      .offset((page.number - 1) * page.limit)
+      .limit(page.limit),
+    list.clone().count({ count: '*' }).first(),
+  ]);
+  return { tenants: tenants as Tenant[], total: (counted as { count: number }).count };
 }
 
 /** Takes the lock under which `uniqueName` is decided, until the transaction ends. */
@@ -238,6 +264,32 @@ export async function activateTenant(trx: Control, id: string): Promise<boolean>
     .where({ id, status: 'PROVISIONING' })
     .update({ status: 'ACTIVE', activated_at: trx.fn.now(), updated_at: trx.fn.now() })
     .options({ name: 'activate_tenant' });
+  return changed === 1;
+}
+
+/** One tenant that the scope may see, its row locked until the transaction ends. */
+export async function lockTenant(trx: Control, scope: Scope, id: string): Promise<Tenant | null> {
+  const query = scoped(table(trx), scope).where({ id }).forUpdate();
+  return ((await query.first(columns)) as Tenant | undefined) ?? null;
+}
+
+/** ACTIVE or SUSPENDED → DELETED, to be purged after so many days. False in another status. */
+export async function markTenantDeleted(
+  trx: Control,
+  id: string,
+  retentionDays: number,
+): Promise<boolean> {
+  const changed = await table(trx)
+    .where({ id })
+    .whereIn('status', ['ACTIVE', 'SUSPENDED'])
+    .update({
+      status: 'DELETED',
+      status_before_delete: trx.ref('status'),
+      deleted_at: trx.fn.now(),
+      purge_at: trx.raw("now() + ? * interval '1 day'", [retentionDays]),
+      updated_at: trx.fn.now(),
+      version: trx.raw('version + 1'),
+    });
   return changed === 1;
 }
 

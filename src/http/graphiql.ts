@@ -84,7 +84,6 @@ export async function createGraphiQLPage(): Promise<GraphiQLPage> {
     'Content-Type': 'text/html; charset=utf-8',
     'Cache-Control': 'no-cache', // asks each time, and is told 304
     ETag: etag,
-    Vary: 'Accept, Accept-Encoding',
     // All of it is inline, and its editor works in blobs; nothing outside is ever needed.
     'Content-Security-Policy':
       "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; " +
@@ -93,6 +92,7 @@ export async function createGraphiQLPage(): Promise<GraphiQLPage> {
   };
   return {
     serve(request, response) {
+      response.appendHeader('Vary', 'Accept, Accept-Encoding');
       if (headerOf(request, 'if-none-match') === etag) {
         response.writeHead(304, headers).end();
         return;

@@ -4,6 +4,8 @@ import type { GraphiQLPage } from './graphiql.ts';
 import type { GraphQLServer } from './graphql.ts';
 import { headerOf, type Incoming } from './incoming.ts';
 
+export const graphqlPath = '/graphql';
+
 /**
  * Serves `/graphql`: the page for a browser, and everything else through yoga. What yoga would take
  * and we do not (forms, multipart, other encodings) is refused before it sees the request.
@@ -24,18 +26,19 @@ export async function serveGraphQL(
   if (request.method === 'POST') {
     const mediaType = headerOf(request, 'content-type')?.split(';', 1)[0]?.trim().toLowerCase();
     if (mediaType !== 'application/json') {
-      refuse(response, 415, 'Content-Type must be application/json');
+      refuseGraphQL(response, 415, 'Content-Type must be application/json', badRequest);
       return;
     }
     const body = await readWholeBody(request);
     if (body === null) {
       response.setHeader('Connection', 'close');
-      refuse(response, 413, `A request may have at most ${maxBodyBytes} bytes`);
+      const message = `A request may have at most ${maxBodyBytes} bytes`;
+      refuseGraphQL(response, 413, message, badRequest);
       return;
     }
-    const text = decoded(body);
+    const text = jsonText(body);
     if (text === null) {
-      refuse(response, 400, 'The body must be UTF-8');
+      refuseGraphQL(response, 400, 'The body must be JSON in UTF-8', badRequest);
       return;
     }
     Object.assign(request, { body: text }); // where yoga looks for a body that was read already
@@ -48,15 +51,26 @@ function wantsPage(request: IncomingMessage): boolean {
   return accept.includes('text/html') && !/[?&]query=/.test(request.url ?? '');
 }
 
-function decoded(body: Buffer): string | null {
+/** Null: no JSON. Yoga would tell so too, but with the parser's own words in the answer. */
+function jsonText(body: Buffer): string | null {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(body);
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(body);
+    JSON.parse(text);
+    return text;
   } catch {
     return null;
   }
 }
 
-function refuse(response: ServerResponse, status: number, message: string): void {
+const badRequest = { code: 'BAD_REQUEST' } as const;
+
+/** Answers a request that never came to GraphQL in GraphQL's form. */
+export function refuseGraphQL(
+  response: ServerResponse,
+  status: number,
+  message: string,
+  extensions: { readonly code: string; readonly requestId?: string },
+): void {
   response.writeHead(status, { 'Content-Type': 'application/json; charset=utf-8' });
-  response.end(JSON.stringify({ errors: [{ message, extensions: { code: 'BAD_REQUEST' } }] }));
+  response.end(JSON.stringify({ errors: [{ message, extensions }] }));
 }

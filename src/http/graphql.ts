@@ -3,14 +3,14 @@ import {
   NoSchemaIntrospectionCustomRule,
   parse,
   type ExecutionResult,
+  type Source,
 } from 'graphql';
 import { createYoga, isAsyncIterable, type Plugin, type YogaServerInstance } from 'graphql-yoga';
 import type { Recognition } from '../auth/recognition.ts';
-import { Refusal } from '../errors.ts';
 import type { Context, Gateway } from '../schema/context.ts';
-import { presentErrors, toGraphQLError } from '../schema/errors.ts';
+import { presentError, presentErrors } from '../schema/errors.ts';
 import { schema } from '../schema/index.ts';
-import { documentLimits, limitError, limitsRule } from '../schema/limits.ts';
+import { limitsRule, refuseLongDocument } from '../schema/limits.ts';
 import { createLoaders } from '../schema/loaders.ts';
 import type { Incoming } from './incoming.ts';
 
@@ -18,8 +18,6 @@ export interface GraphQLOptions {
   readonly gateway: Gateway;
   readonly recognise: Recognition;
   readonly introspection: boolean;
-  /** Origins that browsers may call from. */
-  readonly corsOrigins: readonly string[];
 }
 
 interface ServerContext {
@@ -38,7 +36,7 @@ export function createGraphQL(options: GraphQLOptions): GraphQLServer {
     batching: false,
     multipart: false,
     logging: false,
-    cors: options.corsOrigins.length === 0 ? false : { origin: [...options.corsOrigins] },
+    cors: false, // one policy for everything: cors.ts
     context: ({ incoming }) => createContext(incoming, options),
     plugins: [limits(options.introspection), errors(options.gateway)],
     maskedErrors: { maskError },
@@ -95,21 +93,16 @@ async function createContext(incoming: Incoming, options: GraphQLOptions): Promi
       onRateLimit: incoming.onRateLimit,
     };
   } catch (error) {
-    throw error instanceof Refusal ? toGraphQLError(error) : error;
+    throw presentError(error, { log: gateway.log, requestId: incoming.requestId });
   }
 }
 
 /** Limits on documents. Parsing and validation run on every transport; request hooks do not. */
 function limits(introspection: boolean): Plugin {
   return {
-    onParse({ params, setParseFn }) {
-      const text = typeof params.source === 'string' ? params.source : params.source.body;
-      if (Buffer.byteLength(text) > documentLimits.bytes) {
-        throw limitError(`A document may have at most ${documentLimits.bytes} bytes`);
-      }
-      setParseFn((source: string, parseOptions?: object) =>
-        parse(source, { ...parseOptions, maxTokens: documentLimits.tokens }),
-      );
+    onParse({ params }) {
+      const { source } = params as { readonly source: string | Source };
+      refuseLongDocument(typeof source === 'string' ? source : source.body);
     },
     onValidate({ addValidationRule }) {
       addValidationRule(limitsRule);
@@ -119,7 +112,7 @@ function limits(introspection: boolean): Plugin {
 }
 
 /** Makes the errors of every result fit to be shown, with the id that the log has too. */
-function errors({ log }: Gateway): Plugin<Context> {
+function errors({ log }: Gateway): Plugin<Context, ServerContext> {
   return {
     onExecute({ args }) {
       const { requestId } = args.contextValue;
@@ -129,13 +122,17 @@ function errors({ log }: Gateway): Plugin<Context> {
         },
       };
     },
+    // What failed before it came to execution.
+    onExecutionResult(done) {
+      const { result, context } = done;
+      if (result === undefined || isAsyncIterable(result)) return;
+      done.setResult(presentErrors(result, { log, requestId: context.incoming.requestId }));
+    },
   };
 }
 
-// What comes here was not executed: GraphQL's own errors, and at last anything unexpected.
+// `errors` makes them fit to be shown: here an unexpected error is only kept from being shown as it is.
 function maskError(error: unknown): Error {
   if (error instanceof GraphQLError) return error;
-  return new GraphQLError('Unexpected error', {
-    extensions: { code: 'INTERNAL_SERVER_ERROR', http: { status: 500 } },
-  });
+  return new GraphQLError('Unexpected error', { cause: error });
 }

@@ -1,6 +1,5 @@
 import type { HttpBindings } from '@hono/node-server';
 import { Hono, type Context } from 'hono';
-import { cors } from 'hono/cors';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { Logger } from 'pino';
 import { dialects, errorFormFor } from '../rest/index.ts';
@@ -14,7 +13,6 @@ import type { Incoming } from './incoming.ts';
 export interface RestOptions {
   readonly graphql: GraphQLServer;
   readonly publicUrl: string;
-  readonly corsOrigins: readonly string[];
   readonly health: HealthChecks;
   readonly log: Logger;
 }
@@ -25,15 +23,14 @@ export interface HealthChecks {
   ready(): Promise<{ readonly ready: boolean; readonly checks: Readonly<Record<string, string>> }>;
 }
 
-interface Env { Bindings: HttpBindings & { incomingRequest: Incoming } }
+interface Env {
+  Bindings: HttpBindings & { incomingRequest: Incoming };
+}
 type RestContext = Context<Env>;
 
 /** Everything but `/graphql`: the contracts' routes and the health endpoints. */
 export function createRestApp(options: RestOptions): Hono<Env> {
   const app = new Hono<Env>();
-  if (options.corsOrigins.length > 0) {
-    app.use(cors({ origin: [...options.corsOrigins], credentials: true }));
-  }
   app.get('/livez', (context) => context.json({ status: 'ok' }));
   app.get('/readyz', async (context) => {
     const { ready, checks } = await options.health.ready();

@@ -3,9 +3,9 @@ import type { AddressInfo } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
 import { SettingError } from '../errors.ts';
 import { errorFormFor } from '../rest/index.ts';
-import type { ProblemCode } from '../rest/errors.ts';
 import type { GraphiQLPage } from './graphiql.ts';
-import { serveGraphQL } from './graphql-endpoint.ts';
+import { applyCors } from './cors.ts';
+import { graphqlPath, refuseGraphQL, serveGraphQL } from './graphql-endpoint.ts';
 import { isLoopbackHost } from './host.ts';
 import { describeIncoming, headerOf, type Incoming } from './incoming.ts';
 import { createRestApp, type RestOptions } from './rest-app.ts';
@@ -15,6 +15,8 @@ export interface HttpOptions extends RestOptions {
   /** 0: any free one. */
   readonly port: number;
   readonly graphiql: GraphiQLPage | null;
+  /** Origins that browsers may call from. */
+  readonly corsOrigins: readonly string[];
   readonly trustedProxies: number;
   /** Refuse requests whose Host header is not a loopback name (open mode). */
   readonly loopbackOnly: boolean;
@@ -68,10 +70,11 @@ function createHandler(options: HttpOptions): Handler {
     if (options.loopbackOnly && !isLoopbackHost(headerOf(request, 'host'))) {
       // A page elsewhere may have its own name point at this machine (DNS rebinding).
       const message = 'In open mode only requests to a loopback name are served';
-      refuse(response, path, 'FORBIDDEN', message);
+      refuse(response, { path, incoming }, 'FORBIDDEN', message);
       return;
     }
-    if (path === '/graphql') {
+    if (applyCors(request, response, options.corsOrigins)) return;
+    if (path === graphqlPath) {
       await serveGraphQL(request, response, incoming, options);
       return;
     }
@@ -107,7 +110,10 @@ function createHandler(options: HttpOptions): Handler {
     } catch (error) {
       options.log.error({ err: error, requestId: incoming.requestId }, 'request failed');
       if (response.headersSent) response.destroy();
-      else refuse(response, pathOf(request), 'INTERNAL_SERVER_ERROR', 'Unexpected error');
+      else {
+        const path = pathOf(request);
+        refuse(response, { path, incoming }, 'INTERNAL_SERVER_ERROR', 'Unexpected error');
+      }
     }
   };
 }
@@ -116,8 +122,20 @@ function pathOf(request: IncomingMessage): string {
   return (request.url ?? '/').split('?', 1)[0] ?? '/';
 }
 
-function refuse(response: ServerResponse, path: string, code: ProblemCode, message: string): void {
+function refuse(
+  response: ServerResponse,
+  { path, incoming }: { readonly path: string; readonly incoming: Incoming },
+  code: 'FORBIDDEN' | 'INTERNAL_SERVER_ERROR',
+  message: string,
+): void {
   const { status, body } = errorFormFor(path)({ code, message });
+  if (path === graphqlPath) {
+    refuseGraphQL(response, status, message, {
+      code,
+      ...(code === 'INTERNAL_SERVER_ERROR' ? { requestId: incoming.requestId } : {}),
+    });
+    return;
+  }
   response.writeHead(status, { 'Content-Type': 'application/json; charset=utf-8' });
   response.end(JSON.stringify(body));
 }

@@ -1,7 +1,7 @@
 import pLimit from 'p-limit';
 import pg from 'pg';
 import type { AdminClient } from './roles.ts';
-import { connectionOptions, tenantUrl, type Login } from './connection.ts';
+import { connectionOptions, cutConnection, tenantUrl, type Login } from './connection.ts';
 
 export interface ClusterOptions {
   /** The name callers use; never a host. */
@@ -87,9 +87,14 @@ export function openCluster(options: ClusterOptions): Cluster {
   ): Promise<T> {
     signal?.throwIfAborted();
     const client = await pool.connect();
+    if (signal?.aborted === true) {
+      // Aborted while it waited: whoever asked has gone on, and may be undoing this very work.
+      client.release();
+      throw signal.reason as Error;
+    }
     client.on('error', ignoreIdleError);
     const cut = (): void => {
-      destroySocket(client);
+      cutConnection(client);
     };
     signal?.addEventListener('abort', cut, { once: true });
     let broken = true;
@@ -162,7 +167,7 @@ export async function withClient<T>(
   const client = new pg.Client(config);
   client.on('error', ignoreIdleError);
   const cut = (): void => {
-    destroySocket(client);
+    cutConnection(client);
   };
   signal?.addEventListener('abort', cut, { once: true });
   try {
@@ -184,8 +189,3 @@ async function isSuperuser(client: pg.ClientBase): Promise<boolean> {
 // Without a listener that stays, an error between queries would end the process. What was under way
 // is rejected by its own promise.
 function ignoreIdleError(): void {}
-
-function destroySocket(client: pg.ClientBase): void {
-  const { connection } = client as unknown as { connection: { stream: { destroy(): void } } };
-  connection.stream.destroy();
-}

@@ -42,3 +42,9 @@ export function tenantUrl(adminUrl: string, database: string, login: Login): str
   if (sslmode !== null) url.searchParams.set('sslmode', sslmode);
   return url.href;
 }
+
+/** Cuts a connection at once, whatever is under way on it; the server ends its statement soon after. */
+export function cutConnection(client: pg.ClientBase): void {
+  const { connection } = client as unknown as { connection: { stream: { destroy(): void } } };
+  connection.stream.destroy();
+}

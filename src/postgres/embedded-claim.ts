@@ -3,7 +3,7 @@
  * an advisory lock in the server itself, which lets go of it when the gateway dies, however it dies.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type pg from 'pg';
+import pg from 'pg';
 import { newClient } from './embedded-session.ts';
 
 export interface Claim {
@@ -19,18 +19,30 @@ const patienceMs = 3_000;
 // Two-part keys, out of the way of single-number advisory locks in the same database.
 const lockQuery = 'select pg_try_advisory_lock(7310, 1) as locked';
 
-/**
- * Claims the server behind the connection string. `taken`: another gateway holds it; `gone`: the
- * server went away. The claim does not keep this process alive.
- */
-export async function claimServer(url: string): Promise<Claim | 'taken' | 'gone'> {
-  const session = await lock(url, patienceMs);
-  return typeof session === 'string' ? session : hold(url, session);
+// The holder's process id is in the name of its session, for the message of who comes second.
+const sessionName = 'tenantry gateway, process ';
+const holderQuery = `select substring(application_name from '^${sessionName}(\\d+)$')::int as pid
+  from pg_stat_activity join pg_locks using (pid)
+  where locktype = 'advisory' and classid = 7310 and objid = 1 and granted`;
+
+/** Another gateway holds the server; `holder` is its process id, null when it let go just now. */
+export interface Taken {
+  readonly holder: number | null;
 }
 
-async function lock(url: string, waitMs: number): Promise<pg.Client | 'taken' | 'gone'> {
-  const client = newClient(url);
+/**
+ * Claims the server behind the connection string. `gone`: the server went away. The claim does not
+ * keep this process alive.
+ */
+export async function claimServer(url: string): Promise<Claim | Taken | 'gone'> {
+  const session = await lock(url, patienceMs);
+  return session instanceof pg.Client ? hold(url, session) : session;
+}
+
+async function lock(url: string, waitMs: number): Promise<pg.Client | Taken | 'gone'> {
+  const client = newClient(url, `${sessionName}${process.pid}`);
   const deadline = Date.now() + waitMs;
+  let taken: Taken | 'gone';
   try {
     await client.connect();
     for (;;) {
@@ -39,12 +51,13 @@ async function lock(url: string, waitMs: number): Promise<pg.Client | 'taken' | 
       if (Date.now() >= deadline) break;
       await sleep(100);
     }
+    const { rows } = await client.query<{ pid: number | null }>(holderQuery);
+    taken = { holder: rows[0]?.pid ?? null };
   } catch {
-    await client.end().catch(() => undefined);
-    return 'gone';
+    taken = 'gone';
   }
-  await client.end();
-  return 'taken';
+  await client.end().catch(() => undefined);
+  return taken;
 }
 
 function hold(url: string, first: pg.Client): Claim {
@@ -75,7 +88,8 @@ function hold(url: string, first: pg.Client): Claim {
     if (session !== null) return 'ours';
     attempt ??= lock(url, 0)
       .then(async (again) => {
-        if (typeof again === 'string') return again;
+        if (again === 'gone') return again;
+        if (!(again instanceof pg.Client)) return 'taken' as const;
         if (released) await again.end();
         else keep(again);
         return 'ours' as const;

@@ -25,13 +25,15 @@ const recoveryMs = 300_000;
  * Waits until the server takes connections, and makes the database `tenantry` unless it is there.
  *
  * @param silenceMs how long it may go without any answer
- * @throws SettingError when the password does not open it
+ * @param signal ends the waiting
+ * @throws SettingError when the password does not open it; the signal's reason
  */
 export async function waitUntilReady(
   server: Postmaster,
   home: Home,
   password: string,
   silenceMs: number,
+  signal?: AbortSignal,
 ): Promise<Readiness> {
   const deadline = Date.now() + recoveryMs;
   let answered = Date.now();
@@ -42,6 +44,7 @@ export async function waitUntilReady(
     if (answer === 'waking') answered = Date.now();
     if (Date.now() > answered + silenceMs) return 'silent';
     if (Date.now() > deadline) return 'recovering';
+    signal?.throwIfAborted();
     await sleep(50);
   }
 }
@@ -91,11 +94,11 @@ async function makeDatabase(client: pg.Client): Promise<void> {
 }
 
 /** A connection that breaks is reported by its next use, or by `end`. */
-export function newClient(url: string): pg.Client {
+export function newClient(url: string, name = 'tenantry (default server)'): pg.Client {
   const client = new pg.Client({
     connectionString: url,
     ssl: false, // whatever PGSSLMODE says: this server is on the loopback and has no certificate
-    application_name: 'tenantry (default server)',
+    application_name: name,
     connectionTimeoutMillis: 2_000,
     query_timeout: 10_000,
   });

@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SettingError } from '../errors.ts';
 import { findBinaries } from './embedded-binaries.ts';
 import { claimServer } from './embedded-claim.ts';
-import type { Claim } from './embedded-claim.ts';
+import type { Claim, Taken } from './embedded-claim.ts';
 import { ifThere, removeLeftovers } from './embedded-files.ts';
 import { linkHome, openHome } from './embedded-home.ts';
 import type { Home } from './embedded-home.ts';
@@ -49,6 +49,8 @@ export interface EmbeddedOptions {
   readonly log?: (line: string) => void;
   /** The port instead of the kept or a free one, from now on. A server that runs keeps its own. */
   readonly port?: number;
+  /** Breaks the start off: it rejects with the signal's reason, and leaves no server running. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -77,7 +79,7 @@ const silenceMs = { found: 5_000, launched: 30_000 };
 const maxAttempts = 5;
 
 async function start(options: EmbeddedOptions): Promise<EmbeddedServer> {
-  const log = options.log ?? (() => {});
+  const { log = () => {}, signal } = options;
   const home = await openHome(options.dataDir, log);
   for (const made of [home.directory, home.passwordFile, home.portFile]) {
     await removeLeftovers(made);
@@ -89,6 +91,7 @@ async function start(options: EmbeddedOptions): Promise<EmbeddedServer> {
 
   const logSize = (await ifThere(stat(home.logFile)))?.size ?? 0;
   for (let attempt = 1; attempt <= maxAttempts; attempt++) {
+    signal?.throwIfAborted();
     const found = await findPostmaster(home.directory);
     if (found?.stopping === true) {
       await endPostmaster(found, home.directory, politely);
@@ -97,7 +100,7 @@ async function start(options: EmbeddedOptions): Promise<EmbeddedServer> {
     const server = found ?? (await launchIn(home, binaries.postgres, options));
     if (server === null) continue;
 
-    const readiness = await readinessOf(server, home, password, found === null);
+    const readiness = await readinessOf(server, home, password, found === null, signal);
     switch (readiness) {
       case 'ready':
         break;
@@ -121,12 +124,13 @@ async function start(options: EmbeddedOptions): Promise<EmbeddedServer> {
     const claim = await claimServer(url);
     if (claim === 'gone') continue;
     // It stays up even if it was launched here: the other gateway has it, and will stop it.
-    if (claim === 'taken') throw inUse(home);
+    if ('holder' in claim) throw inUse(home, claim);
     const embedded = running(url, found !== null, claim, () =>
       endPostmaster(server, home.directory, politely),
     );
     try {
       await keepPort(home.portFile, server.port);
+      signal?.throwIfAborted();
     } catch (error) {
       await embedded.stop();
       throw error;
@@ -141,10 +145,11 @@ async function readinessOf(
   home: Home,
   password: string,
   launched: boolean,
+  signal: AbortSignal | undefined,
 ): Promise<Readiness> {
   try {
     const patience = launched ? silenceMs.launched : silenceMs.found;
-    return await waitUntilReady(server, home, password, patience);
+    return await waitUntilReady(server, home, password, patience, signal);
   } catch (error) {
     // Nobody can use it, so nobody else will stop it.
     if (launched) await endPostmaster(server, home.directory, politely);
@@ -187,10 +192,11 @@ function running(
   return { url, adopted, stop: () => (stopped ??= stopOnce()) };
 }
 
-function inUse(home: Home): SettingError {
+function inUse(home: Home, { holder }: Taken): SettingError {
+  const which = holder === null ? '' : ` (process id ${holder})`;
   return new SettingError(
     'DATA_DIR',
-    `${home.dataDir} is in use by another running gateway; share a server with DATABASE_URL, or set another DATA_DIR`,
+    `${home.dataDir} is in use by another running gateway${which}; stop that one, set another DATA_DIR, or let both share a server with DATABASE_URL`,
   );
 }
 

@@ -4,6 +4,8 @@ import { join, parse } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import knexPackage, { type Knex } from 'knex';
 import type pg from 'pg';
+import { cutConnection } from './connection.ts';
+import { isTransient } from './error-codes.ts';
 
 /** One migration file. */
 export interface MigrationFile {
@@ -105,13 +107,15 @@ export interface MigrateOptions {
 
 /**
  * Brings one database to the newest migration, over one connection of its own that ends afterwards.
- * The caller sees to it that nobody else migrates this database: a lock found set is that of a run
- * that was killed, and is released.
+ * Whoever else migrates this database waits. Knex's own lock, found set, is that of a run that was
+ * killed, and is released.
  *
- * @throws MigrationError naming the migration that failed
+ * @throws MigrationError naming the migration that failed; errors that may pass as they are
  */
 export async function migrate(set: MigrationSet, options: MigrateOptions): Promise<void> {
-  const { role } = options;
+  const { role, signal } = options;
+  signal?.throwIfAborted();
+  let session: pg.Client | undefined;
   const knex = knexPackage.knex({
     client: 'pg',
     connection: options.connection as Knex.PgConnectionConfig,
@@ -119,12 +123,9 @@ export async function migrate(set: MigrationSet, options: MigrateOptions): Promi
       min: 0,
       max: 1,
       afterCreate: (client: pg.Client, done: (error: Error | null, client: pg.Client) => void) => {
+        session = client;
         client.on('error', () => undefined); // cut connections are told by the query under way
-        if (role === undefined) {
-          done(null, client);
-          return;
-        }
-        client.query("SELECT set_config('role', $1, false)", [role]).then(
+        prepareSession(client, role, signal).then(
           () => {
             done(null, client);
           },
@@ -137,9 +138,9 @@ export async function migrate(set: MigrationSet, options: MigrateOptions): Promi
     log: { warn: () => undefined, error: () => undefined, deprecate: () => undefined },
   });
   const cut = (): void => {
-    void knex.destroy();
+    if (session !== undefined) cutConnection(session);
   };
-  options.signal?.addEventListener('abort', cut, { once: true });
+  signal?.addEventListener('abort', cut, { once: true });
   const config: Knex.MigratorConfig = {
     migrationSource: asSource(set),
     ...(options.ledgerSchema === undefined ? {} : { schemaName: options.ledgerSchema }),
@@ -149,9 +150,23 @@ export async function migrate(set: MigrationSet, options: MigrateOptions): Promi
       await knex.migrate.forceFreeMigrationsLock(config);
     await knex.migrate.latest(config);
   } finally {
-    options.signal?.removeEventListener('abort', cut);
+    signal?.removeEventListener('abort', cut);
     await knex.destroy();
   }
+}
+
+/**
+ * Takes the lock that keeps everybody else from migrating this database. It is the session's, so it
+ * goes when that ends: a run that was cut off holds it for as long as the server goes on with it.
+ */
+async function prepareSession(
+  client: pg.Client,
+  role: string | undefined,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  signal?.throwIfAborted();
+  await client.query("SELECT pg_advisory_lock(hashtextextended('tenantry:migrations', 0))");
+  if (role !== undefined) await client.query("SELECT set_config('role', $1, false)", [role]);
 }
 
 async function isLocked(knex: Knex, schema: string | undefined): Promise<boolean> {
@@ -173,6 +188,7 @@ function asSource(set: MigrationSet): Knex.MigrationSource<MigrationFile> {
           try {
             await file.migration.up(knex);
           } catch (error) {
+            if (isTransient(error)) throw error; // no fault of the migration
             throw new MigrationError(
               file.name,
               `migration ${file.name} failed: ${messageOf(error)}`,

@@ -23,6 +23,8 @@ export interface RoleSettings {
   readonly statementTimeoutMs: number;
   /** Put on both roles as a comment. */
   readonly marker: string;
+  /** Advisory lock that is held while they are made, as `Cluster.exclusively` holds it. */
+  readonly lock: string;
 }
 
 /**
@@ -40,6 +42,8 @@ export async function createRolePair(
   const marker = quoteLiteral(settings.marker);
   const attributes = `LOGIN INHERIT NOCREATEDB NOCREATEROLE NOREPLICATION
     CONNECTION LIMIT ${settings.connectionLimit} PASSWORD ${quoteLiteral(settings.verifier)}`;
+  // A client that was cut off does not stop its statement: whoever undoes it waits for the lock.
+  const lock = `SELECT pg_advisory_xact_lock(hashtextextended(${quoteLiteral(settings.lock)}, 0));`;
   const configure = `
     ALTER ROLE ${login} SET role = ${quoteLiteral(roles.owner)};
     ALTER ROLE ${login} SET statement_timeout = ${settings.statementTimeoutMs};
@@ -48,14 +52,29 @@ export async function createRolePair(
     COMMENT ON ROLE ${login} IS ${marker}`;
   // One multi-statement query is one transaction and one round trip: both roles are there, or none.
   try {
-    await client.query(`
+    await client.query(`${lock}
       CREATE ROLE ${owner} NOLOGIN NOCREATEDB NOCREATEROLE;
       CREATE ROLE ${login} ${attributes} IN ROLE ${owner};
       ${configure}`);
   } catch (error) {
     if (codeOf(error) !== errorCodes.duplicateObject) throw error;
-    await client.query(`ALTER ROLE ${login} ${attributes}; ${configure}`);
+    await client.query(`${lock} ALTER ROLE ${login} ${attributes}; ${configure}`);
   }
+}
+
+/** Lets a role log in, or keeps it from doing so. */
+export async function setLogin(client: AdminClient, role: string, allowed: boolean): Promise<void> {
+  await client.query(`ALTER ROLE ${quoteIdentifier(role)} ${allowed ? 'LOGIN' : 'NOLOGIN'}`);
+}
+
+/** Ends all sessions of a role. */
+export async function endSessions(client: AdminClient, role: string): Promise<void> {
+  await asMember(client, [role], async () => {
+    await client.query(
+      'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1',
+      [role],
+    );
+  });
 }
 
 /** Drops roles with all that they still own or may do in this database; absent ones are fine. */

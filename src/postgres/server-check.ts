@@ -1,3 +1,4 @@
+import type pg from 'pg';
 import { reportAdminRights } from './access.ts';
 import { withClient } from './cluster.ts';
 import { connectionOptions } from './connection.ts';
@@ -20,12 +21,18 @@ export async function checkServer(url: string): Promise<void> {
   const place = `${options.host ?? 'localhost'}:${options.port ?? 5432}`;
   try {
     await withClient(options, async (client) => {
-      const { rows } = await client.query<{ version: number }>(
-        "SELECT current_setting('server_version_num')::int / 10000 AS version",
+      const { rows } = await client.query<{ version: number; readOnly: boolean }>(
+        `SELECT current_setting('server_version_num')::int / 10000 AS version,
+                current_setting('transaction_read_only') = 'on' AS "readOnly"`,
       );
-      const version = rows[0]?.version ?? 0;
+      const { version, readOnly } = rows[0] ?? { version: 0, readOnly: false };
       if (version < oldestVersion) {
         refuse(`the server is PostgreSQL ${version}; ${oldestVersion} or newer is needed`);
+      }
+      if (readOnly) {
+        refuse(
+          `${place} takes no writes: it is a standby, or default_transaction_read_only is on; name the primary`,
+        );
       }
       const rights = await reportAdminRights(client);
       const role = `"${rights.role}"`;
@@ -55,9 +62,10 @@ function refuse(message: string): never {
 function explain(
   error: unknown,
   place: string,
-  { user, database }: { user?: string | undefined; database?: string | undefined },
+  { user, database, password }: pg.ClientConfig,
 ): string {
   const code = codeOf(error);
+  const message = error instanceof Error ? error.message : 'unknown reason';
   switch (code) {
     case errorCodes.invalidPassword:
       return `${place} refuses the password of "${user ?? ''}"`;
@@ -65,9 +73,15 @@ function explain(
       return `there is no database "${database ?? ''}" on ${place}`;
     case errorCodes.insufficientPrivilege:
       return `role "${user ?? ''}" may not connect to "${database ?? ''}" on ${place}`;
-    default: {
-      const reason = code ?? (error instanceof Error ? error.message : 'unknown reason');
-      return `no PostgreSQL server can be reached at ${place} (${reason})`;
-    }
+    default:
+      // node-postgres gives the failures of its own half of the login no code.
+      if (code === undefined && message.startsWith('SASL')) {
+        return password === undefined || password === ''
+          ? `${place} asks for the password of "${user ?? ''}", and the URL has none`
+          : `the login of "${user ?? ''}" to ${place} fails: ${message}`;
+      }
+      // A code of five characters is PostgreSQL's own: it was reached, and says why it refuses.
+      if (code?.length === 5) return `${place} refuses "${user ?? ''}": ${message}`;
+      return `no PostgreSQL server can be reached at ${place} (${code ?? message})`;
   }
 }

@@ -43,22 +43,23 @@ export function createTenantSchema(rules: CommandRules) {
       })),
       deletionProtection: optional(z.boolean()).transform((value) => value ?? false),
     })
-    .check((context) => {
-      const { isolation, databaseNaming, schemaName } = context.value;
-      const refuse = (field: string, message: string): void => {
-        context.issues.push({ code: 'custom', path: [field], message, input: context.value });
-      };
-      if (isolation === 'DATABASE' && schemaName !== undefined) {
-        refuse('schemaName', 'schemaName belongs to SCHEMA isolation; this tenant has DATABASE');
-      }
-      if (isolation === 'SCHEMA' && databaseNaming !== undefined) {
-        refuse(
-          'databaseNaming',
-          'databaseNaming belongs to DATABASE isolation; this tenant has SCHEMA',
-        );
-      }
-    });
+    .refine(({ isolation, schemaName }) => isolation === 'SCHEMA' || schemaName === undefined, {
+      path: ['schemaName'],
+      error: 'schemaName belongs to SCHEMA isolation; this tenant has DATABASE',
+      when: always,
+    })
+    .refine(
+      ({ isolation, databaseNaming }) => isolation === 'DATABASE' || databaseNaming === undefined,
+      {
+        path: ['databaseNaming'],
+        error: 'databaseNaming belongs to DATABASE isolation; this tenant has SCHEMA',
+        when: always,
+      },
+    );
 }
+
+// Zod leaves out what compares fields once a field is wrong by itself; callers are told all at once.
+const always = (): boolean => true;
 
 /** An idempotency key, wherever it comes from. */
 export const idempotencyKeySchema = text('idempotencyKey', 255);

@@ -14,6 +14,14 @@ export function tenantMarkerPrefix(tenantId: string): string {
   return `${markerPrefix}tenant:${tenantId}:`;
 }
 
+/**
+ * Advisory lock of a cluster that whoever works on this tenant's roles or database holds: an undo
+ * waits for a statement that was cut off, since the server goes on with it.
+ */
+export function tenantLock(tenantId: string): string {
+  return `tenantry:tenant:${tenantId}`;
+}
+
 /** Marker of a template and its owner role. */
 export function templateMarker(templateId: string): string {
   return `${markerPrefix}template:${templateId}`;

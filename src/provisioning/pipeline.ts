@@ -1,7 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { StepStatus } from '../control/events.ts';
-import { FenceLostError, startCompensation, type OperationStatus } from '../control/operations.ts';
+import {
+  FenceLostError,
+  findOperation,
+  startCompensation,
+  type OperationStatus,
+} from '../control/operations.ts';
 import { isTransient } from '../postgres/error-codes.ts';
 import { MigrationError } from '../postgres/migrations.ts';
 import type { EventLog } from '../progress/event-log.ts';
@@ -43,19 +48,43 @@ export async function runPipeline(run: PipelineRun): Promise<RunEnd> {
   try {
     if (run.compensating) return await compensateFrom(run, run.steps.length - 1);
     for (const [position, step] of run.steps.entries()) {
-      const error = await runStep(run, step, position);
-      if (error === null) continue;
+      const failed = await runStep(run, step, position);
+      if (failed === null) continue;
       if (run.stopping.aborted) return 'STOPPED';
-      await beginCompensation(run, step, error.reason);
+      await beginCompensation(run, step, failed.reason);
+      // Told only now: a step that ended the operation cannot fail any more, whatever came after.
+      failed.tell();
       return await compensateFrom(run, position);
     }
     return 'SUCCEEDED';
   } catch (error) {
-    if (error instanceof FenceLostError) return 'TAKEN_OVER';
+    if (error instanceof FenceLostError) return await endFound(run).catch(() => 'STOPPED' as const);
     if (run.stopping.aborted) return 'STOPPED';
     run.log.error({ err: error }, 'the pipeline failed');
     return 'STOPPED';
   }
+}
+
+/**
+ * What came of an operation that takes no more writes of this run: another instance has it, or this
+ * run has ended it itself, and only the answer to its commit was lost.
+ */
+async function endFound(run: PipelineRun): Promise<RunEnd> {
+  const { hold, services } = run.context;
+  const operation = await untilDone(run, 'end', () =>
+    findOperation(services.control, null, hold.id),
+  );
+  if (operation?.fence !== hold.fence) return 'TAKEN_OVER';
+  const first = run.steps.findIndex((step) => step.compensate !== undefined);
+  const [status, position] =
+    operation.status === 'COMPENSATED'
+      ? (['COMPENSATED', first] as const)
+      : (['SUCCEEDED', run.steps.length - 1] as const);
+  const step = run.steps[position];
+  if (step === undefined || operation.status !== status) return 'TAKEN_OVER';
+  const done = status === 'SUCCEEDED' ? 'done' : 'undone';
+  teller(run, step, position, 1)(status, status, `${step.name} ${done}`, null);
+  return status;
 }
 
 /** What a caller may read of a failed step. */
@@ -70,12 +99,14 @@ function publicMessage(step: string, error: unknown): string {
   return `Step ${step} failed`;
 }
 
+interface FailedStep {
+  readonly reason: unknown;
+  /** Writes the event of the failure. */
+  tell(): void;
+}
+
 /** Null: the step is done. Tries again what may pass, until the operation's signal aborts. */
-async function runStep(
-  run: PipelineRun,
-  step: Step,
-  position: number,
-): Promise<{ readonly reason: unknown } | null> {
+async function runStep(run: PipelineRun, step: Step, position: number): Promise<FailedStep | null> {
   const { context, failpoints, log } = run;
   const { signal } = context;
   const begun = performance.now();
@@ -86,9 +117,9 @@ async function runStep(
     try {
       if (step.run !== undefined) {
         signal.throwIfAborted();
-        await failpoints.reach(`${step.name}:before`);
+        await orAborted(failpoints.reach(`${step.name}:before`), signal);
         await orAborted(step.run(context), signal);
-        await failpoints.reach(`${step.name}:after`);
+        await orAborted(failpoints.reach(`${step.name}:after`), signal);
       }
       const last = position === run.steps.length - 1;
       tell('SUCCEEDED', last ? 'SUCCEEDED' : 'RUNNING', `${step.name} done`, elapsed());
@@ -102,11 +133,12 @@ async function runStep(
         if (await slept(backoff(attempt, retryDelay), signal)) continue;
       }
       const reason: unknown = signal.aborted ? signal.reason : error;
+      const durationMs = elapsed();
       if (!run.stopping.aborted) {
-        log.error({ err: error, step: step.name, attempt, durationMs: elapsed() }, 'step failed');
-        tell('FAILED', 'RUNNING', publicMessage(step.name, reason), elapsed());
+        log.error({ err: error, step: step.name, attempt, durationMs }, 'step failed');
       }
-      return { reason };
+      const message = publicMessage(step.name, reason);
+      return { reason, tell: () => tell('FAILED', 'COMPENSATING', message, durationMs) };
     }
   }
 }
@@ -141,12 +173,11 @@ async function compensateFrom(run: PipelineRun, position: number): Promise<RunEn
   return 'COMPENSATED';
 }
 
-async function untilDone(run: PipelineRun, what: string, work: () => Promise<void>): Promise<void> {
+async function untilDone<T>(run: PipelineRun, what: string, work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     run.stopping.throwIfAborted();
     try {
-      await orAborted(work(), run.stopping);
-      return;
+      return await orAborted(work(), run.stopping);
     } catch (error) {
       if (error instanceof FenceLostError) throw error;
       run.stopping.throwIfAborted();

@@ -2,7 +2,11 @@ import { randomUUID } from 'node:crypto';
 import type { Knex } from 'knex';
 import { insertApiKey } from '../control/api-keys.ts';
 import { appendAudit } from '../control/audit.ts';
-import { insertIdempotencyRecord, type IdempotencyKey } from '../control/idempotency.ts';
+import {
+  findIdempotencyRecord,
+  insertIdempotencyRecord,
+  type IdempotencyKey,
+} from '../control/idempotency.ts';
 import { insertOperation, type Operation } from '../control/operations.ts';
 import { insertTenantDatabase, type TenantDatabase } from '../control/tenant-databases.ts';
 import {
@@ -92,7 +96,7 @@ export async function reserveTenant(
     try {
       return await services.control.transaction((trx) => record(trx, services, reservation, slug));
     } catch (error) {
-      if (error instanceof Refused) return { failures: error.failures };
+      if (error instanceof Refused) return refusedOrReplayed(services, reservation, error.failures);
       const constraint = brokenConstraint(error);
       if (constraint === 'idempotency_records_pkey') return { replay: true };
       if (
@@ -104,9 +108,20 @@ export async function reserveTenant(
       }
       const taken = constraint === undefined ? undefined : takenBy(constraint, slug, reservation);
       if (taken === undefined) throw error;
-      return { failures: [taken] };
+      return refusedOrReplayed(services, reservation, [taken]);
     }
   }
+}
+
+/** What is taken may have been taken by this very request, sent twice at once: then it is a replay. */
+async function refusedOrReplayed(
+  { control }: ReserveServices,
+  { idempotency }: Reservation,
+  failures: readonly Failure[],
+): Promise<ReserveOutcome> {
+  if (idempotency === null) return { failures };
+  const recorded = await findIdempotencyRecord(control, idempotency.key);
+  return recorded === null ? { failures } : { replay: true };
 }
 
 /** Carries failures out of the transaction, which rolls back. */

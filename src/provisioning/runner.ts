@@ -8,7 +8,7 @@ import type { Failpoints } from './failpoints.ts';
 import { isolationOf } from './isolation/index.ts';
 import { runPipeline, type RunEnd } from './pipeline.ts';
 import type { OperationSecrets, StepServices } from './step.ts';
-import { createPipeline } from './steps/index.ts';
+import { pipelineOf } from './steps/index.ts';
 
 export interface RunnerOptions {
   readonly services: StepServices;
@@ -24,7 +24,8 @@ export interface AcceptedOperation {
   readonly operation: Operation;
   readonly tenant: Tenant;
   readonly database: TenantDatabase;
-  readonly secrets: OperationSecrets;
+  /** Null for operations that need none. */
+  readonly secrets: OperationSecrets | null;
   /** Milliseconds until the operation's deadline. */
   readonly remainingMs: number;
   /** What its events have shown so far. */
@@ -75,7 +76,7 @@ export function createRunner(options: RunnerOptions): Runner {
     const deadline = AbortSignal.timeout(Math.max(0, Math.round(accepted.remainingMs)));
     try {
       const end = await runPipeline({
-        steps: createPipeline(isolationOf(tenant.isolation)),
+        steps: pipelineOf(operation.kind, isolationOf(tenant.isolation)),
         context: {
           operation,
           hold: operation,
@@ -109,6 +110,11 @@ export function createRunner(options: RunnerOptions): Runner {
     return cluster;
   }
 
+  function openSecrets(sealed: string, tenantId: string): OperationSecrets {
+    const text = services.keyRing.open(sealed, operationSecretsPurpose, tenantId);
+    return JSON.parse(text) as OperationSecrets;
+  }
+
   return {
     start,
 
@@ -125,12 +131,10 @@ export function createRunner(options: RunnerOptions): Runner {
         listPercents(services.control, [operationId]),
       ]);
       const database = databases[0];
-      if (tenant === null || database === undefined || sealed === null) {
-        throw new Error(`operation ${operationId} lacks its tenant, database or secrets`);
+      if (tenant === null || database === undefined) {
+        throw new Error(`operation ${operationId} lacks its tenant or database`);
       }
-      const secrets = JSON.parse(
-        services.keyRing.open(sealed, operationSecretsPurpose, tenant.id),
-      ) as OperationSecrets;
+      const secrets = sealed === null ? null : openSecrets(sealed, tenant.id);
       const end = await start({
         operation,
         tenant,

@@ -33,6 +33,8 @@ export interface StepSettings {
   readonly tenantConnectionLimit: number;
   /** Milliseconds; 0: no limit. */
   readonly tenantStatementTimeoutMs: number;
+  /** Days from a soft delete to the purge. */
+  readonly deletionRetentionDays: number;
   /** Databases that tenants must not reach: the control plane and the maintenance databases. */
   readonly closedDatabases: readonly string[];
 }
@@ -51,7 +53,8 @@ export interface StepContext {
   readonly hold: OperationHold;
   readonly tenant: Tenant;
   readonly database: TenantDatabase;
-  readonly secrets: OperationSecrets;
+  /** Null for operations that need none. */
+  readonly secrets: OperationSecrets | null;
   readonly cluster: Cluster;
   readonly services: StepServices;
   readonly findings: RunFindings;
@@ -73,6 +76,12 @@ export interface Step {
    * undone with another step.
    */
   readonly compensate?: (context: StepContext) => Promise<void>;
+}
+
+/** The password sealed into a create operation. */
+export function passwordOf({ operation, secrets }: StepContext): string {
+  if (secrets === null) throw new Error(`operation ${operation.id} has no password`);
+  return secrets.password;
 }
 
 /** A failed step whose message the caller may read. Never a host, password, connection string or SQL. */

@@ -58,6 +58,17 @@ export function readBody<Body>(
   return { problem: { code: 'INVALID', message: messageFor(issues), issues } };
 }
 
+/** Checks a query string: of a parameter given twice, the last one counts. */
+export function readQuery<Query>(
+  request: RestRequest,
+  rules: z.ZodType<Query>,
+): { readonly query: Query } | { readonly problem: Problem } {
+  const parsed = rules.safeParse(Object.fromEntries(request.query), { reportInput: true });
+  if (parsed.success) return { query: parsed.data };
+  const issues = parsed.error.issues.map(toIssue);
+  return { problem: { code: 'INVALID', message: messageFor(issues), issues } };
+}
+
 /** One line for clients that read no details. */
 export function messageFor(issues: readonly Issue[]): string {
   const [first] = issues;

@@ -17,12 +17,17 @@ export interface RestRequest {
 }
 
 /** What a route makes its variables from. */
-export interface RouteInput<Body> {
+export interface RouteInput<Body, Query = unknown> {
   readonly body: Body;
   readonly params: Readonly<Record<string, string>>;
-  readonly query: URLSearchParams;
+  /** As the route's `query` rules see it. */
+  readonly query: Query;
+  /** Id of the tenant that the path names, found by `tenantKey`; empty without one. */
+  readonly tenantId: string;
   /** False on `Prefer: respond-async`. */
   readonly wait: boolean;
+  /** In front of paths in links; empty: paths alone. */
+  readonly publicUrl: string;
 }
 
 /** What a mutation's payload has in common; `null` on queries that found nothing. */
@@ -54,17 +59,24 @@ export interface OperationResult {
 }
 
 /** One route of a contract: how a request becomes a GraphQL execution, and its result a response. */
-export interface Route<Body = unknown, Data = Record<string, unknown>> {
+export interface Route<Body = unknown, Data = Record<string, unknown>, Query = unknown> {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Path with `:names` for its parameters. */
   readonly path: string;
   /** Rules of the JSON body; absent: the route takes none. */
   readonly body?: z.ZodType<Body>;
+  /** Rules of the query string, each parameter a text; absent: the route reads none. */
+  readonly query?: z.ZodType<Query>;
+  /**
+   * Name of the path parameter that names a tenant by slug, number or UUID, where the document needs
+   * its id: it is looked up first, and not there is 404.
+   */
+  readonly tenantKey?: string;
   /** The GraphQL document it runs, with one root field. */
   readonly document: string;
-  readonly variables: (input: RouteInput<Body>) => Readonly<Record<string, unknown>>;
+  readonly variables: (input: RouteInput<Body, Query>) => Readonly<Record<string, unknown>>;
   /** Response to a result without problems. Null: what was asked for is not there. */
-  readonly respond: (data: Data, input: RouteInput<Body>) => Reply | null;
+  readonly respond: (data: Data, input: RouteInput<Body, Query>) => Reply | null;
 }
 
 /** A contract: a table of routes, and the form of its errors. */
@@ -85,6 +97,6 @@ export type Execute = (
 ) => Promise<ExecutionResult>;
 
 /** Keeps a route's own types while it is written, and gives it the table's type. */
-export function route<Body, Data>(definition: Route<Body, Data>): Route {
+export function route<Body, Data, Query = unknown>(definition: Route<Body, Data, Query>): Route {
   return definition as unknown as Route;
 }

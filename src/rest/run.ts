@@ -1,8 +1,9 @@
 import type { ExecutionResult } from 'graphql';
 import type { Failure } from '../errors.ts';
-import { messageFor, readBody } from './body.ts';
+import { messageFor, readBody, readQuery } from './body.ts';
 import type { ErrorForm, Issue, ProblemCode } from './errors.ts';
 import type { Reply } from './reply.ts';
+import { tenantVariables } from './tenant-key.ts';
 import type { Dialect, Execute, MutationPayload, RestRequest, Route } from './route.ts';
 
 export interface RunOptions {
@@ -10,6 +11,8 @@ export interface RunOptions {
   /** In front of paths in `Location`; empty: paths alone. */
   readonly publicUrl: string;
 }
+
+const notFound = { code: 'NOT_FOUND', message: 'Not found' } as const;
 
 /** Answers one request by running its route's document. Rejects only on what is a bug or an outage. */
 export async function runRoute(
@@ -20,8 +23,18 @@ export async function runRoute(
 ): Promise<Reply> {
   const read = route.body === undefined ? { body: null } : readBody(request, route.body);
   if ('problem' in read) return dialect.errors(read.problem);
-  const wait = !prefersAsync(request.header('prefer'));
-  const input = { body: read.body, params: request.params, query: request.query, wait };
+  const asked = route.query === undefined ? { query: null } : readQuery(request, route.query);
+  if ('problem' in asked) return dialect.errors(asked.problem);
+  const found = await findTenantId(dialect, route, request, options);
+  if ('reply' in found) return found.reply;
+  const input = {
+    body: read.body,
+    params: request.params,
+    query: asked.query,
+    tenantId: found.tenantId,
+    wait: !prefersAsync(request.header('prefer')),
+    publicUrl: options.publicUrl,
+  };
   const result = await options.execute(route.document, route.variables(input));
   const refused = topLevelProblem(result, dialect.errors);
   if (refused !== null) return refused;
@@ -33,8 +46,31 @@ export async function runRoute(
     return failed(payload.userErrors, dialect.errors, location);
   }
   const reply = route.respond(data, input);
-  if (reply === null) return dialect.errors({ code: 'NOT_FOUND', message: 'Not found' });
+  if (reply === null) return dialect.errors(notFound);
   return reply.status === 202 ? { ...reply, headers: { ...reply.headers, ...location } } : reply;
+}
+
+const lookup = /* GraphQL */ `
+  query TenantId($id: ID, $number: Int, $slug: String) {
+    tenant(id: $id, number: $number, slug: $slug) {
+      id
+    }
+  }
+`;
+
+/** The tenant that the path names, where the route's document needs its id. */
+async function findTenantId(
+  dialect: Dialect,
+  route: Route,
+  { params }: RestRequest,
+  { execute }: RunOptions,
+): Promise<{ readonly tenantId: string } | { readonly reply: Reply }> {
+  if (route.tenantKey === undefined) return { tenantId: '' };
+  const result = await execute(lookup, tenantVariables(params[route.tenantKey] ?? ''));
+  const refused = topLevelProblem(result, dialect.errors);
+  if (refused !== null) return { reply: refused };
+  const { tenant } = result.data as { tenant: { id: string } | null };
+  return tenant === null ? { reply: dialect.errors(notFound) } : { tenantId: tenant.id };
 }
 
 function prefersAsync(prefer: string | null): boolean {
@@ -104,5 +140,7 @@ function topLevelProblem(result: ExecutionResult, errors: ErrorForm): Reply | nu
       ...(headers === undefined ? {} : { headers }),
     });
   }
-  return errors({ code: 'INTERNAL_SERVER_ERROR', message: 'Unexpected error' });
+  // What failed while it ran is in the log by now. Anything else means a route asks wrongly.
+  if (code !== 'INTERNAL_SERVER_ERROR') throw error;
+  return errors({ code, message: 'Unexpected error' });
 }

@@ -5,9 +5,13 @@ import ScopeAuthPlugin from '@pothos/plugin-scope-auth';
 import { Refusal } from '../errors.ts';
 import type { Permission } from '../provisioning/caller.ts';
 import type { Context } from './context.ts';
+import { limitError } from './limits.ts';
 
 /** What one document may ask for: a page of a hundred with all it holds, a few times over. */
 const costLimit = 20_000;
+
+/** Cost of the lists in a connection: it has counted their rows already, as many as are asked for. */
+const ofThePage = { field: 1, multiplier: 1 } as const;
 
 export const builder = new SchemaBuilder<{
   Context: Context;
@@ -35,8 +39,7 @@ export const builder = new SchemaBuilder<{
     defaultListMultiplier: 10,
     limit: { complexity: costLimit },
     complexityError: (_kind, { complexity }) =>
-      new Refusal(
-        'BAD_USER_INPUT',
+      limitError(
         `The document costs ${complexity}, more than the ${costLimit} allowed: ask for less at once`,
       ),
   },
@@ -46,13 +49,14 @@ export const builder = new SchemaBuilder<{
     cursorType: 'String',
     edgesFieldOptions: {
       nullable: false,
+      complexity: ofThePage,
       description: 'The rows of this page, with their cursors.',
     },
     nodeFieldOptions: { nullable: false, description: 'The row.' },
     cursorFieldOptions: {
       description: 'Place of the row in this order, for `after` and `before`.',
     },
-    nodesOnConnection: { description: 'The rows of this page.' },
+    nodesOnConnection: { complexity: ofThePage, description: 'The rows of this page.' },
     pageInfoFieldOptions: { description: 'Whether there is more, and where to go on.' },
     pageInfoTypeOptions: { description: 'Whether there is more, and where to go on.' },
     hasNextPageFieldOptions: { description: 'Whether rows follow (when paging with `first`).' },

@@ -6,7 +6,8 @@ import type { OperationStep } from '../control/events.ts';
 import type { TenantDatabase } from '../control/tenant-databases.ts';
 import type { Tenant } from '../control/tenants.ts';
 import type { Cluster } from '../postgres/cluster.ts';
-import type { ProvisioningService, Request } from '../provisioning/service.ts';
+import type { Request } from '../provisioning/request.ts';
+import type { ProvisioningService } from '../provisioning/service.ts';
 import type { EventLog } from '../progress/event-log.ts';
 import type { MigrationSet } from '../postgres/migrations.ts';
 

@@ -1,5 +1,5 @@
 import { databaseNamings } from '../provisioning/commands.ts';
-import type { TenantOutcome } from '../provisioning/service.ts';
+import type { TenantOutcome } from '../provisioning/request.ts';
 import { builder } from './builder.ts';
 import { described } from './inputs.ts';
 import { OperationType } from './operation.ts';

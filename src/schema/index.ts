@@ -4,7 +4,9 @@ import './scalars.ts';
 import './viewer.ts';
 import './tenant.ts';
 import './operation.ts';
+import './tenants-page.ts';
 import './create-tenant.ts';
+import './delete-tenant.ts';
 
 /** The GraphQL schema; built once, since types are registered by loading their files. */
 export const schema: GraphQLSchema = builder.toSchema();

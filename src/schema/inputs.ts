@@ -1,3 +1,5 @@
+import { Refusal } from '../errors.ts';
+
 /** Enum values with their descriptions, in the order of `values`. */
 export function described<const Value extends string>(
   values: readonly Value[],
@@ -6,6 +8,21 @@ export function described<const Value extends string>(
   return Object.fromEntries(
     values.map((value) => [value, { description: descriptions[value] }]),
   ) as Record<Value, { description: string }>;
+}
+
+/** Whether PostgreSQL can hold a text: what it cannot hold, no row has. */
+export function isStorable(text: string): boolean {
+  return !text.includes('\0') && text.isWellFormed();
+}
+
+/**
+ * Refuses a text that PostgreSQL would refuse with an error of its own.
+ *
+ * @throws Refusal BAD_USER_INPUT naming the argument
+ */
+export function refuseUnstorable(argument: string, text: string | undefined): void {
+  if (text === undefined || isStorable(text)) return;
+  throw new Refusal('BAD_USER_INPUT', `${argument} must be well-formed Unicode without NUL`);
 }
 
 /** An input without the fields that are null: for a filter they mean the same as absent. */

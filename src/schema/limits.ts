@@ -1,5 +1,12 @@
-import { GraphQLError, Kind, type ASTNode, type ASTVisitor, type DocumentNode } from 'graphql';
-import type { FragmentDefinitionNode, SelectionSetNode, ValidationContext } from 'graphql';
+import { GraphQLError, Kind, Lexer, Source, TokenKind } from 'graphql';
+import type {
+  ASTNode,
+  ASTVisitor,
+  DocumentNode,
+  FragmentDefinitionNode,
+  SelectionSetNode,
+  ValidationContext,
+} from 'graphql';
 
 /** What a document may be at most; checked before anything of it runs, on every transport. */
 export const documentLimits = {
@@ -12,11 +19,40 @@ export const documentLimits = {
   directives: 50,
 } as const;
 
-/** The error for a document over a limit: HTTP 400. */
+/**
+ * The error for a document over a limit: HTTP 400, also for clients that accept `application/json`,
+ * to which GraphQL over HTTP would tell a document's own errors with 200 (`spec`).
+ */
 export function limitError(message: string): GraphQLError {
   return new GraphQLError(message, {
-    extensions: { code: 'BAD_USER_INPUT', http: { status: 400 } },
+    extensions: { code: 'BAD_USER_INPUT', http: { status: 400, spec: false } },
   });
+}
+
+/** Whether an error comes from `limitError`, also after it was located in a document. */
+export function isLimitError(error: GraphQLError): boolean {
+  const { http } = error.extensions as { readonly http?: { readonly spec?: boolean } };
+  return http?.spec === false;
+}
+
+/**
+ * Refuses a text that is too long to be parsed.
+ *
+ * @throws GraphQLError from `limitError`
+ */
+export function refuseLongDocument(text: string): void {
+  if (Buffer.byteLength(text) > documentLimits.bytes) {
+    throw limitError(`A document may have at most ${documentLimits.bytes} bytes`);
+  }
+  const lexer = new Lexer(new Source(text));
+  for (let tokens = 0; tokens <= documentLimits.tokens; tokens += 1) {
+    try {
+      if (lexer.advance().kind === TokenKind.EOF) return;
+    } catch {
+      return; // a syntax error, which the parser tells
+    }
+  }
+  throw limitError(`A document may have at most ${documentLimits.tokens} tokens`);
 }
 
 /** Validation rule: aliases and directives of the whole document, and depth of each operation. */

@@ -11,7 +11,7 @@ import { scopeOf } from '../provisioning/caller.ts';
 import { looksLikeUuid } from '../provisioning/names.ts';
 import { builder } from './builder.ts';
 import { described, withoutNulls } from './inputs.ts';
-import { pageComplexity, pageRequest, toConnection } from './pages.ts';
+import { byCreation, pageComplexity, pageRequest, toConnection } from './pages.ts';
 import { TenantType } from './tenant.ts';
 import { UserError } from './user-error.ts';
 
@@ -140,6 +140,11 @@ export const OperationType = builder.objectRef<Operation>('Operation').implement
   }),
 });
 
+const OperationConnection = builder.connectionObject(
+  { type: OperationType, name: 'OperationConnection', description: 'A page of operations.' },
+  { description: 'An operation in its place in the list.' },
+);
+
 const OperationFilter = builder.inputType('OperationFilter', {
   description: 'Which operations; all conditions hold at once.',
   fields: (t) => ({
@@ -162,37 +167,43 @@ builder.queryField('operation', (t) =>
 );
 
 builder.queryField('operations', (t) =>
-  t.connection({
-    type: OperationType,
-    nullable: true,
-    authScopes: { permission: 'tenant:read' },
-    complexity: pageComplexity,
-    description: 'Operations, newest first.',
-    args: { filter: t.arg({ type: OperationFilter, description: 'Which ones.' }) },
-    resolve: async (_root, args, { caller, gateway }) => {
-      const request = pageRequest(args);
-      const filter = withoutNulls(args.filter ?? {});
-      // An id that is no UUID is that of no tenant.
-      if (filter.tenantId !== undefined && !looksLikeUuid(filter.tenantId)) {
-        filter.tenantId = '00000000-0000-0000-0000-000000000000';
-      }
-      const page = await listOperations(gateway.control, scopeOf(caller), filter, request);
-      return toConnection(page, request);
+  t.connection(
+    {
+      type: OperationType,
+      nullable: true,
+      authScopes: { permission: 'tenant:read' },
+      complexity: pageComplexity,
+      description: 'Operations, newest first.',
+      args: { filter: t.arg({ type: OperationFilter, description: 'Which ones.' }) },
+      resolve: async (_root, args, { caller, gateway }) => {
+        const request = pageRequest(args, byCreation);
+        const filter = withoutNulls(args.filter ?? {});
+        // An id that is no UUID is that of no tenant.
+        if (filter.tenantId !== undefined && !looksLikeUuid(filter.tenantId)) {
+          filter.tenantId = '00000000-0000-0000-0000-000000000000';
+        }
+        const page = await listOperations(gateway.control, scopeOf(caller), filter, request);
+        return toConnection(page, request, byCreation);
+      },
     },
-  }),
+    OperationConnection,
+  ),
 );
 
 builder.objectField(TenantType, 'operations', (t) =>
-  t.connection({
-    type: OperationType,
-    nullable: false,
-    complexity: pageComplexity,
-    description: 'What was done to it, newest first.',
-    resolve: async (tenant, args, { caller, gateway }) => {
-      const request = pageRequest(args);
-      const filter = { tenantId: tenant.id };
-      const page = await listOperations(gateway.control, scopeOf(caller), filter, request);
-      return toConnection(page, request);
+  t.connection(
+    {
+      type: OperationType,
+      nullable: false,
+      complexity: pageComplexity,
+      description: 'What was done to it, newest first.',
+      resolve: async (tenant, args, { caller, gateway }) => {
+        const request = pageRequest(args, byCreation);
+        const filter = { tenantId: tenant.id };
+        const page = await listOperations(gateway.control, scopeOf(caller), filter, request);
+        return toConnection(page, request, byCreation);
+      },
     },
-  }),
+    OperationConnection,
+  ),
 );

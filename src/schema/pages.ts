@@ -1,6 +1,7 @@
 import { Refusal } from '../errors.ts';
-import type { Cursor, Page, PageRequest } from '../control/pages.ts';
+import type { Cursor, Page, PageRequest, SortOrder } from '../control/pages.ts';
 import { looksLikeUuid } from '../provisioning/names.ts';
+import { isStorable } from './inputs.ts';
 
 /** Relay's arguments as GraphQL hands them over. */
 export interface ConnectionArguments {
@@ -10,15 +11,27 @@ export interface ConnectionArguments {
   readonly before?: string | null | undefined;
 }
 
+/** The order of a list, as far as its cursors depend on it. */
+export interface ListOrder {
+  /** Such as `CREATED_AT`: a cursor is good for the order it comes from. */
+  readonly name: string;
+  /** What its sort values are. */
+  readonly type: SortOrder['type'];
+}
+
+/** Order of lists that have no other. */
+export const byCreation: ListOrder = { name: 'CREATED_AT', type: 'timestamptz' };
+
 const defaultLimit = 50;
-const maxLimit = 100;
+/** The longest page of any list. */
+export const maxLimit = 100;
 
 /**
  * Which page is asked for.
  *
  * @throws Refusal BAD_USER_INPUT when the arguments contradict one another or a cursor is not ours
  */
-export function pageRequest(args: ConnectionArguments): PageRequest {
+export function pageRequest(args: ConnectionArguments, order: ListOrder): PageRequest {
   if (args.first != null && args.last != null) {
     throw new Refusal('BAD_USER_INPUT', 'first and last cannot be used together');
   }
@@ -31,8 +44,8 @@ export function pageRequest(args: ConnectionArguments): PageRequest {
   return {
     limit,
     backward,
-    ...(args.after == null ? {} : { after: decodeCursor('after', args.after) }),
-    ...(args.before == null ? {} : { before: decodeCursor('before', args.before) }),
+    ...(args.after == null ? {} : { after: decodeCursor('after', args.after, order) }),
+    ...(args.before == null ? {} : { before: decodeCursor('before', args.before, order) }),
   };
 }
 
@@ -42,8 +55,8 @@ export function pageComplexity(args: ConnectionArguments): { field: number; mult
 }
 
 /** A page as the connection types resolve it. */
-export function toConnection<T>(page: Page<T>, request: PageRequest) {
-  const edges = page.rows.map((row) => ({ node: row, cursor: encodeCursor(row.cursor) }));
+export function toConnection<T>(page: Page<T>, request: PageRequest, order: ListOrder) {
+  const edges = page.rows.map((row) => ({ node: row, cursor: encodeCursor(row.cursor, order) }));
   return {
     edges,
     pageInfo: {
@@ -56,21 +69,39 @@ export function toConnection<T>(page: Page<T>, request: PageRequest) {
   };
 }
 
-function encodeCursor({ key, id }: Cursor): string {
-  return Buffer.from(JSON.stringify([key, id])).toString('base64url');
+function encodeCursor({ key, id }: Cursor, order: ListOrder): string {
+  return Buffer.from(JSON.stringify([order.name, key, id])).toString('base64url');
 }
 
-function decodeCursor(argument: string, text: string): Cursor {
-  try {
-    const parts: unknown = JSON.parse(Buffer.from(text, 'base64url').toString());
-    if (Array.isArray(parts)) {
-      const [key, id] = parts as unknown[];
-      if (typeof key === 'string' && typeof id === 'string' && looksLikeUuid(id)) {
-        return { key, id };
-      }
-    }
-  } catch {
-    // told below
+function decodeCursor(argument: string, text: string, order: ListOrder): Cursor {
+  const [name, key, id] = partsOf(text);
+  // Anybody can make up a cursor: what gets past here, PostgreSQL must be able to read.
+  if (name === order.name && typeof key === 'string' && typeof id === 'string') {
+    const readable = order.type === 'timestamptz' ? isTimestamp(key) : isStorable(key);
+    if (readable && looksLikeUuid(id)) return { key, id };
   }
   throw new Refusal('BAD_USER_INPUT', `${argument} is not a cursor of this list`);
+}
+
+function partsOf(text: string): readonly unknown[] {
+  try {
+    const parts: unknown = JSON.parse(Buffer.from(text, 'base64url').toString());
+    return Array.isArray(parts) ? parts : [];
+  } catch {
+    return [];
+  }
+}
+
+const timestampForm =
+  /^(?!0000)\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?[+-](0\d|1[0-5])(:[0-5]\d){0,2}$/;
+
+/** A moment as PostgreSQL prints it. */
+function isTimestamp(text: string): boolean {
+  if (!timestampForm.test(text)) return false;
+  try {
+    Temporal.Instant.from(text); // knows which days there are
+    return true;
+  } catch {
+    return false;
+  }
 }

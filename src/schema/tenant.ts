@@ -12,7 +12,7 @@ import { scopeOf } from '../provisioning/caller.ts';
 import { looksLikeUuid } from '../provisioning/names.ts';
 import { ApiKey } from './api-key.ts';
 import { builder } from './builder.ts';
-import { described, withoutNulls } from './inputs.ts';
+import { described, isStorable, refuseUnstorable, withoutNulls } from './inputs.ts';
 import { pageComplexity, pageRequest, toConnection } from './pages.ts';
 import { TenantDatabase } from './tenant-database.ts';
 
@@ -163,6 +163,11 @@ export const TenantType = builder.objectRef<Tenant>('Tenant').implement({
   }),
 });
 
+const TenantConnection = builder.connectionObject(
+  { type: TenantType, name: 'TenantConnection', description: 'A page of tenants.' },
+  { description: 'A tenant in its place in the list.' },
+);
+
 const TenantFilter = builder.inputType('TenantFilter', {
   description:
     'Which tenants; all conditions hold at once. FAILED and PURGED ones only when asked for by status.',
@@ -210,9 +215,10 @@ builder.queryField('tenant', (t) =>
     nullable: true,
     authScopes: { permission: 'tenant:read' },
     description:
-      'One tenant, by exactly one of its id, slug or domain; null when it is not there, or not yours.',
+      'One tenant, by exactly one of its id, number, slug or domain; null when it is not there, or not yours.',
     args: {
       id: t.arg.id({ description: 'Its UUID.' }),
+      number: t.arg.int({ description: 'Its number.' }),
       slug: t.arg.string({ description: 'Its slug.' }),
       domain: t.arg.string({ description: 'Its domain, without case.' }),
     },
@@ -224,51 +230,52 @@ builder.queryField('tenant', (t) =>
 );
 
 builder.queryField('tenants', (t) =>
-  t.connection({
-    type: TenantType,
-    nullable: true,
-    authScopes: { permission: 'tenant:read' },
-    complexity: pageComplexity,
-    description: 'Tenants, newest first unless sorted otherwise.',
-    args: {
-      filter: t.arg({ type: TenantFilter, description: 'Which ones.' }),
-      orderBy: t.arg({ type: TenantOrder, description: 'In which order.' }),
+  t.connection(
+    {
+      type: TenantType,
+      nullable: true,
+      authScopes: { permission: 'tenant:read' },
+      complexity: pageComplexity,
+      description: 'Tenants, newest first unless sorted otherwise.',
+      args: {
+        filter: t.arg({ type: TenantFilter, description: 'Which ones.' }),
+        orderBy: t.arg({ type: TenantOrder, description: 'In which order.' }),
+      },
+      resolve: async (_root, args, { caller, gateway }) => {
+        const field = args.orderBy?.field ?? 'CREATED_AT';
+        const order = { field, descending: (args.orderBy?.direction ?? 'DESC') === 'DESC' };
+        const listOrder = { name: field, type: tenantOrders[field].type };
+        const request = pageRequest(args, listOrder);
+        const { behindMigrations: behind, ...filter } = withoutNulls(args.filter ?? {});
+        refuseUnstorable('filter.search', filter.search);
+        refuseUnstorable('filter.cluster', filter.cluster);
+        const newest = gateway.tenantMigrations.version;
+        const page = await listTenants(
+          gateway.control,
+          scopeOf(caller),
+          { ...filter, ...(behind === undefined ? {} : { behindMigrations: { behind, newest } }) },
+          order,
+          request,
+        );
+        return toConnection(page, request, listOrder);
+      },
     },
-    resolve: async (_root, args, { caller, gateway }) => {
-      const request = pageRequest(args);
-      const { behindMigrations, ...filter } = withoutNulls(args.filter ?? {});
-      const newest = gateway.tenantMigrations.version;
-      const order = {
-        field: args.orderBy?.field ?? 'CREATED_AT',
-        descending: (args.orderBy?.direction ?? 'DESC') === 'DESC',
-      };
-      const page = await listTenants(
-        gateway.control,
-        scopeOf(caller),
-        {
-          ...filter,
-          ...(behindMigrations === undefined
-            ? {}
-            : { behindMigrations: { behind: behindMigrations, newest } }),
-        },
-        order,
-        request,
-      );
-      return toConnection(page, request);
-    },
-  }),
+    TenantConnection,
+  ),
 );
 
 function tenantKey(args: {
   readonly id?: string | null | undefined;
+  readonly number?: number | null | undefined;
   readonly slug?: string | null | undefined;
   readonly domain?: string | null | undefined;
 }): TenantKey | null {
-  const given = [args.id, args.slug, args.domain].filter((value) => value != null);
+  const given = [args.id, args.number, args.slug, args.domain].filter((value) => value != null);
   if (given.length !== 1) {
-    throw new Refusal('BAD_USER_INPUT', 'Give exactly one of id, slug and domain');
+    throw new Refusal('BAD_USER_INPUT', 'Give exactly one of id, number, slug and domain');
   }
+  if (args.number != null) return { number: args.number };
   if (args.id != null) return looksLikeUuid(args.id) ? { id: args.id } : null;
-  if (args.slug != null) return { slug: args.slug };
-  return { domain: args.domain ?? '' };
+  if (!isStorable(args.slug ?? args.domain ?? '')) return null;
+  return args.slug == null ? { domain: args.domain ?? '' } : { slug: args.slug };
 }

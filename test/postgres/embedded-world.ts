@@ -2,26 +2,24 @@
 import { spawn } from 'node:child_process';
 import type { SpawnOptions } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import pg from 'pg';
 import { startEmbedded } from '../../src/postgres/embedded.ts';
 import type { EmbeddedOptions, EmbeddedServer } from '../../src/postgres/embedded.ts';
-import { endPostmaster, findPostmaster, firmly } from '../../src/postgres/embedded-postmaster.ts';
+import { guard, makeDirectory, removeDirectory } from '../leftovers.ts';
 
 /** Less work for the disk and the memory of the machine that tests. */
 const serverFlags = ['fsync=off', 'shared_buffers=16MB', 'max_connections=20'];
 
 const directories: string[] = [];
-const dataDirs = new Set<string>();
 const servers: EmbeddedServer[] = [];
 const gateways: (() => Promise<void>)[] = [];
 
 /** A new directory of its own with this mode, gone after the test. */
 export async function freshDirectory(mode: number): Promise<string> {
-  const directory = await mkdtemp(join(await realpath(tmpdir()), 'tenantry-embedded-'));
+  const directory = await makeDirectory();
   directories.push(directory);
   await chmod(directory, mode);
   return directory;
@@ -32,7 +30,6 @@ export async function start(
   dataDir: string,
   options: Partial<EmbeddedOptions> = {},
 ): Promise<EmbeddedServer> {
-  dataDirs.add(dataDir);
   const server = await startEmbedded({ dataDir, serverFlags, ...options });
   servers.push(server);
   return server;
@@ -73,13 +70,13 @@ export function gateway(
   dataDir: string,
   options: SpawnOptions = {},
 ): Promise<Gateway> & { kill(): Promise<void> } {
-  dataDirs.add(dataDir);
   const child = spawn(
     process.execPath,
     ['--input-type=module', '--eval', program, JSON.stringify({ dataDir, serverFlags })],
     { ...options, stdio: ['ignore', 'pipe', 'pipe'] },
   );
-  const exit = once(child, 'exit');
+  const guardian = child.pid === undefined ? null : guard(child.pid);
+  const exit = once(child, 'exit').then(() => guardian?.kill('SIGKILL'));
   const kill = async (): Promise<void> => {
     child.kill('SIGKILL');
     await exit;
@@ -98,19 +95,7 @@ export function gateway(
 export async function cleanUp(): Promise<void> {
   for (const kill of gateways.splice(0)) await kill();
   for (const server of servers.splice(0)) await server.stop();
-  for (const dataDir of dataDirs) {
-    const directory = await realpath(join(dataDir, 'postgres')).catch(() => null);
-    if (directory === null) continue;
-    const left = await findPostmaster(directory);
-    if (left !== null) await endPostmaster(left, directory, firmly);
-    // Outside DATA_DIR when its user could not have reached it there.
-    if (!directory.startsWith(dataDir)) {
-      await rm(directory, { recursive: true, force: true });
-      await rm(`${directory}.orphan`, { recursive: true, force: true });
-    }
-  }
-  dataDirs.clear();
   for (const directory of directories.splice(0)) {
-    await rm(directory, { recursive: true, force: true, maxRetries: 5 });
+    await removeDirectory(directory);
   }
 }

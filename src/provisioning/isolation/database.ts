@@ -9,6 +9,7 @@ import { codeOf, errorCodes, PassingError } from '../../postgres/error-codes.ts'
 import {
   opaqueDatabaseName,
   slugDatabaseName,
+  tenantLock,
   tenantMarker,
   tenantMarkerPrefix,
 } from '../names.ts';
@@ -52,7 +53,7 @@ export const databaseIsolation: Isolation = {
   async drop({ cluster, database, tenant, signal }) {
     const roles = [database.loginRole, database.ownerRole];
     await cluster.exclusively(
-      lockOf(tenant.id),
+      tenantLock(tenant.id),
       async (client) => {
         const facts = await findDatabase(client, database.databaseName);
         // Under a name that was chosen, only what carries our marker is ours to drop.
@@ -77,7 +78,7 @@ async function makeDatabase(context: StepContext): Promise<string | null> {
   const opaque = opaqueDatabaseName(tenant.id);
   const template = await services.templates.current(cluster);
   return cluster.exclusively(
-    lockOf(tenant.id),
+    tenantLock(tenant.id),
     async (client) => {
       const final = await findDatabase(client, database.databaseName);
       if (final?.marker?.startsWith(tenantMarkerPrefix(tenant.id)) === true) return null;
@@ -110,9 +111,4 @@ async function makeDatabase(context: StepContext): Promise<string | null> {
     },
     signal,
   );
-}
-
-// Whoever works on this tenant's database holds it, and its undo waits for a statement cut off.
-function lockOf(tenantId: string): string {
-  return `tenantry:tenant:${tenantId}`;
 }

@@ -16,10 +16,11 @@ export const activate: Step = {
     await services.control.transaction(async (trx) => {
       // First the fence: an operation that was taken over changes nothing.
       await endOperation(trx, hold, 'SUCCEEDED');
-      await provisionTenantDatabase(trx, tenant.id, {
+      const provisioned = await provisionTenantDatabase(trx, tenant.id, {
         connectionStringEncrypted,
         migrationVersion: migrationVersion ?? null,
       });
+      if (!provisioned) throw new Error('the tenant database is not pending');
       if (!(await activateTenant(trx, tenant.id)))
         throw new Error('the tenant is not provisioning');
       await activateApiKeys(trx, tenant.id);

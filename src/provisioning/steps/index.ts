@@ -1,9 +1,13 @@
+import type { OperationKind } from '../../control/operations.ts';
 import type { Isolation } from '../isolation/isolation.ts';
 import type { Step } from '../step.ts';
+import { acceptance } from './acceptance.ts';
 import { activate } from './activate.ts';
 import { createPlace } from './create-place.ts';
 import { createRole } from './create-role.ts';
+import { disableLogin } from './disable-login.ts';
 import { encryptCredentials } from './encrypt-credentials.ts';
+import { markDeleted } from './mark-deleted.ts';
 import { reserve } from './reserve.ts';
 import { runMigrations } from './run-migrations.ts';
 import { verifyConnection } from './verify-connection.ts';
@@ -23,4 +27,19 @@ export function createPipeline(isolation: Isolation): readonly Step[] {
     encryptCredentials,
     activate,
   ];
+}
+
+/** Soft delete. */
+const deletePipeline: readonly Step[] = [acceptance, disableLogin, markDeleted];
+
+/** The steps of an operation, in order. */
+export function pipelineOf(kind: OperationKind, isolation: Isolation): readonly Step[] {
+  switch (kind) {
+    case 'CREATE':
+      return createPipeline(isolation);
+    case 'DELETE':
+      return deletePipeline;
+    default:
+      throw new Error(`there is no pipeline for ${kind} yet`);
+  }
 }

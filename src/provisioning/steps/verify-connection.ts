@@ -2,7 +2,7 @@ import { reportAccess, type AccessReport } from '../../postgres/access.ts';
 import { withClient } from '../../postgres/cluster.ts';
 import { connectionOptions } from '../../postgres/connection.ts';
 import { markerPrefix } from '../names.ts';
-import { StepFailure, type Step, type StepContext } from '../step.ts';
+import { passwordOf, StepFailure, type Step, type StepContext } from '../step.ts';
 
 /** Connects with the tenant's own credentials, as the tenant will, and asks what they reach. */
 export const verifyConnection: Step = {
@@ -28,10 +28,11 @@ export const verifyConnection: Step = {
 };
 
 /** The connection string to be stored. */
-export function connectionStringOf({ cluster, database, secrets }: StepContext): string {
+export function connectionStringOf(context: StepContext): string {
+  const { cluster, database } = context;
   return cluster.urlFor(database.databaseName, {
     user: database.loginRole,
-    password: secrets.password,
+    password: passwordOf(context),
   });
 }
 

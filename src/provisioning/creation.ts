@@ -1,0 +1,115 @@
+import type { RateLimit } from '../control/rate-limits.ts';
+import { failure, Refusal, type Failure } from '../errors.ts';
+import { identityOf, platformPartner, type Caller } from './caller.ts';
+import {
+  createTenantSchema,
+  parseCommand,
+  type CommandRules,
+  type CreateTenantCommand,
+  type CreateTenantInput,
+} from './commands.ts';
+import { idempotencyOf } from './idempotency.ts';
+import { isolationKinds } from './isolation/index.ts';
+import type { Outcomes } from './outcomes.ts';
+import { placeTenant, type Placement } from './placement.ts';
+import { refused, type Request, type TenantOutcome } from './request.ts';
+import { reserveTenant, type ReserveServices } from './reserve.ts';
+
+export interface CreateTenantOptions extends CreateTenantInput {
+  readonly idempotencyKey?: string | null | undefined;
+  /** Default true: resolve when the operation has ended. */
+  readonly wait?: boolean | null | undefined;
+}
+
+export interface CreationOptions {
+  readonly reserve: ReserveServices;
+  readonly outcomes: Outcomes;
+  readonly placement: Placement;
+  readonly rules: CommandRules;
+  /** Null: off. */
+  readonly creationLimit: RateLimit | null;
+}
+
+/**
+ * Creates a tenant: checks the input, records it with its operation in one transaction, and runs the
+ * pipeline at once.
+ *
+ * @throws Refusal RATE_LIMITED
+ */
+export type CreateTenant = (request: Request, input: CreateTenantOptions) => Promise<TenantOutcome>;
+
+/** Builds `createTenant`. */
+export function createCreation(options: CreationOptions): CreateTenant {
+  const { outcomes, reserve } = options;
+  const schema = createTenantSchema(options.rules);
+
+  return async function createTenant(request, input): Promise<TenantOutcome> {
+    const { idempotencyKey, wait, ...payload } = input;
+    const waits = wait ?? true;
+    const keyed = idempotencyOf(request, 'createTenant', idempotencyKey ?? null, payload);
+    if ('failures' in keyed) return refused(...keyed.failures);
+    const { idempotency } = keyed;
+    if (idempotency !== null) {
+      const replayed = await outcomes.replay(request, idempotency, waits);
+      if (replayed !== null) return replayed; // costs the caller nothing of its limit
+    }
+    await countCreation(request, options.creationLimit);
+
+    const parsed = parseCommand(schema, payload, ['input']);
+    if ('failures' in parsed) return refused(...parsed.failures);
+    const { command } = parsed;
+    const failures = refuseForCaller(request.caller, command);
+    if (failures.length > 0) return refused(...failures);
+    const cluster = placeTenant(options.placement, command.cluster);
+    if ('failure' in cluster) return refused(cluster.failure);
+
+    const outcome = await reserveTenant(reserve, {
+      command,
+      partner: command.partner ?? request.caller.partner ?? platformPartner,
+      cluster: cluster.name,
+      actor: request.caller.subject,
+      ipAddress: request.ipAddress,
+      requestId: request.requestId,
+      apiKey: request.apiKeyOnCreate,
+      idempotency,
+    });
+    if ('failures' in outcome) return refused(...outcome.failures);
+    if ('replay' in outcome) {
+      const replayed =
+        idempotency === null ? null : await outcomes.replay(request, idempotency, waits);
+      // The other request failed and freed the key between the two looks.
+      return replayed ?? createTenant(request, input);
+    }
+    const remainingMs = reserve.settings.operationTimeoutSeconds * 1000;
+    const accepted = { ...outcome.reserved, remainingMs, percent: 0 };
+    return outcomes.run(accepted, waits, outcome.reserved.apiKey);
+  };
+}
+
+async function countCreation({ caller, onRateLimit }: Request, limit: RateLimit | null) {
+  const state = await limit?.consume(identityOf(caller), 1);
+  if (state === undefined) return;
+  onRateLimit(state);
+  if (!state.allowed) {
+    const message = `More than ${state.limit} creations a minute`;
+    throw new Refusal('RATE_LIMITED', message, state.resetSeconds);
+  }
+}
+
+/** Rules that depend on who asks, or on what is built into this version. */
+function refuseForCaller(caller: Caller, command: CreateTenantCommand): Failure[] {
+  const failures: Failure[] = [];
+  if (
+    command.partner !== undefined &&
+    caller.partner !== null &&
+    command.partner !== caller.partner
+  ) {
+    const message = 'partner may be named by platform administrators and the local operator only';
+    failures.push(failure('INVALID', message, ['input', 'partner']));
+  }
+  if (isolationKinds[command.isolation] === undefined) {
+    const message = `isolation ${command.isolation} is not available`;
+    failures.push(failure('INVALID', message, ['input', 'isolation']));
+  }
+  return failures;
+}

@@ -1,0 +1,151 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import pg from 'pg';
+import { createWorld, type TestGateway, type World } from '../harness.ts';
+import { connectionString } from './tenants.ts';
+
+let world: World;
+let gateway: TestGateway;
+/** Steps of the next delete that fail, by failpoint. */
+const failing = new Set<string>();
+
+beforeAll(async () => {
+  world = await createWorld();
+  gateway = await world.start({
+    failpoints: {
+      reach: (point) =>
+        failing.has(point) ? Promise.reject(new Error('failed on purpose')) : Promise.resolve(),
+    },
+  });
+});
+afterAll(() => world.close());
+
+interface Outcome {
+  readonly tenant: {
+    readonly status: string;
+    readonly deletedAt: string | null;
+    readonly purgeAt: string | null;
+  } | null;
+  readonly operation: {
+    readonly id: string;
+    readonly kind: string;
+    readonly status: string;
+    readonly steps: readonly { readonly name: string; readonly status: string }[];
+  } | null;
+  readonly userErrors: readonly { readonly code: string; readonly field: string[] | null }[];
+}
+
+async function create(slug: string, more: object = {}): Promise<string> {
+  const { createTenant } = await gateway.graphql<{ createTenant: { tenant: { id: string } } }>(
+    `mutation ($input: CreateTenantInput!) { createTenant(input: $input) { tenant { id } } }`,
+    { input: { name: slug, slug, ...more } },
+  );
+  return createTenant.tenant.id;
+}
+
+async function remove(id: string, more: object = {}): Promise<Outcome> {
+  const { deleteTenant } = await gateway.graphql<{ deleteTenant: Outcome }>(
+    `mutation ($input: DeleteTenantInput!) { deleteTenant(input: $input) {
+      tenant { status deletedAt purgeAt } operation { id kind status steps { name status } }
+      userErrors { code field } } }`,
+    { input: { id, ...more } },
+  );
+  return deleteTenant;
+}
+
+async function login(id: string): Promise<pg.Client> {
+  const client = new pg.Client(await connectionString(world, id));
+  client.on('error', () => undefined);
+  await client.connect();
+  return client;
+}
+
+describe('Mutation.deleteTenant', () => {
+  test('closes the door, ends the sessions, keeps the data and the names', async () => {
+    const id = await create('gone');
+    const session = await login(id);
+    const ended = new Promise((resolve) => session.once('end', resolve));
+    const { tenant, operation, userErrors } = await remove(id);
+    expect(userErrors).toEqual([]);
+    expect(tenant?.status).toBe('DELETED');
+    const kept = Date.parse(tenant?.purgeAt ?? '') - Date.parse(tenant?.deletedAt ?? '');
+    expect(Math.round(kept / 86_400_000)).toBe(30);
+    expect(operation).toMatchObject({ kind: 'DELETE', status: 'SUCCEEDED' });
+    expect(operation?.steps.map(({ name, status }) => `${name} ${status}`)).toEqual([
+      'reserve SUCCEEDED',
+      'disable_login SUCCEEDED',
+      'mark_deleted SUCCEEDED',
+    ]);
+    await ended;
+    await expect(login(id)).rejects.toThrow('is not permitted to log in');
+    expect((await world.leftovers()).databases).toHaveLength(1);
+    const again = await gateway.post('/api/tenants', { name: 'x', slug: 'gone' });
+    expect(again.status).toBe(409);
+    const audit = await world.query<{ action: string; to_status: string }>(
+      `SELECT action, to_status FROM control_plane.audit_log WHERE tenant_id = $1
+       AND action LIKE '%elete%' ORDER BY id`,
+      [id],
+    );
+    expect(audit).toEqual([
+      { action: 'deleteTenant', to_status: 'DELETED' },
+      { action: 'markTenantDeleted', to_status: 'DELETED' },
+    ]);
+  });
+
+  test('asked for twice, succeeds without an operation', async () => {
+    const id = await create('twice');
+    await remove(id);
+    const second = await remove(id);
+    expect(second).toMatchObject({
+      tenant: { status: 'DELETED' },
+      operation: null,
+      userErrors: [],
+    });
+  });
+
+  test('with one idempotency key, is one operation', async () => {
+    const id = await create('keyed');
+    const outcomes = await Promise.all([1, 2, 3].map(() => remove(id, { idempotencyKey: 'k' })));
+    expect(new Set(outcomes.map(({ operation }) => operation?.id)).size).toBe(1);
+  });
+
+  test.each(['nope', crypto.randomUUID()])('finds no tenant %s', async (id) => {
+    const { userErrors } = await remove(id);
+    expect(userErrors).toEqual([{ code: 'NOT_FOUND', field: ['input', 'id'] }]);
+  });
+
+  test('is refused while deletion protection is on', async () => {
+    const id = await create('kept', { deletionProtection: true });
+    expect((await remove(id)).userErrors).toMatchObject([{ code: 'PROTECTED' }]);
+    const answer = await fetch(`${gateway.url}/api/tenants/kept`, { method: 'DELETE' });
+    expect(answer.status).toBe(409);
+    expect(await answer.json()).toMatchObject({ error: { code: 'PROTECTED' } });
+  });
+
+  test.each(['disable_login:before', 'disable_login:after', 'mark_deleted:before'])(
+    'undoes what failed at %s: the tenant works as before',
+    async (point) => {
+      const id = await create(`undo-${point.replaceAll(/[:_]/g, '-')}`);
+      failing.add(point);
+      const { operation, tenant, userErrors } = await remove(id);
+      failing.clear();
+      expect(userErrors).toMatchObject([{ code: 'PROVISIONING_FAILED' }]);
+      expect(operation).toMatchObject({ status: 'COMPENSATED' });
+      expect(tenant?.status).toBe('ACTIVE');
+      await (await login(id)).end();
+      expect((await remove(id)).tenant?.status).toBe('DELETED');
+    },
+  );
+});
+
+describe('DELETE /api/tenants/{slug}', () => {
+  test('answers 200 with the tenant, then 404', async () => {
+    await create('rest-gone');
+    const target = `${gateway.url}/api/tenants/rest-gone`;
+    const first = await fetch(target, { method: 'DELETE' });
+    expect(first.status).toBe(200);
+    expect(await first.json()).toMatchObject({ slug: 'rest-gone', status: 'deleted' });
+    expect((await fetch(target, { method: 'DELETE' })).status).toBe(404);
+    expect((await gateway.get('/api/tenants/rest-gone')).json).toMatchObject({ status: 'deleted' });
+    expect((await fetch(`${target}-nope`, { method: 'DELETE' })).status).toBe(404);
+  });
+});

@@ -129,6 +129,7 @@ async function build(
       control,
       tenantMigrations,
       strategy: tenants.createDatabaseStrategy,
+      migrationTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
       log,
     }),
     settings: { ...tenants, closedDatabases },

@@ -152,6 +152,15 @@ export async function operationSecrets(control: Control, id: string): Promise<st
   return row?.secrets_encrypted ?? null;
 }
 
+/** Whether an operation on this tenant has not ended. */
+export async function hasOpenOperation(control: Control, tenantId: string): Promise<boolean> {
+  const row: unknown = await table(control)
+    .where({ tenant_id: tenantId })
+    .whereNull('finished_at')
+    .first('id');
+  return row !== undefined;
+}
+
 /** Takes an open operation over: raises its fence, so that whoever held it is locked out. */
 export async function takeOver(control: Control, id: string): Promise<Operation | null> {
   const changed = await table(control)

@@ -51,9 +51,6 @@ export interface Cluster {
   /** The connection string of a login, as it is stored. */
   urlFor(database: string, login: Login): string;
 
-  /** Whether the admin is a superuser; a fact of the server, asked once. */
-  isSuperuser(): Promise<boolean>;
-
   /** Ends all idle connections; those in use end when their work does. */
   close(): Promise<void>;
 }
@@ -145,8 +142,6 @@ export function openCluster(options: ClusterOptions): Cluster {
     urlFor(database, login) {
       return tenantUrl(options.url, database, login);
     },
-
-    isSuperuser: () => admin((client) => Promise.resolve(client.isSuperuser)),
 
     async close() {
       await pool.end();

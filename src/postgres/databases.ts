@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { isTransient } from './error-codes.ts';
 import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
 import { asMember, type AdminClient } from './roles.ts';
 
@@ -125,7 +126,12 @@ export async function closeToPublic(
 ): Promise<string[]> {
   const open = await openToPublic(client, names);
   for (const name of open) {
-    await client.query(`REVOKE ALL ON DATABASE ${quoteIdentifier(name)} FROM PUBLIC`);
+    try {
+      await client.query(`REVOKE ALL ON DATABASE ${quoteIdentifier(name)} FROM PUBLIC`);
+    } catch (error) {
+      if (!isTransient(error)) throw error;
+      return closeToPublic(client, names); // an instance that starts at the same time does it too
+    }
   }
   return open.length === 0 ? [] : openToPublic(client, names);
 }

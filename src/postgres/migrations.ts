@@ -110,7 +110,8 @@ export interface MigrateOptions {
  * Whoever else migrates this database waits. Knex's own lock, found set, is that of a run that was
  * killed, and is released.
  *
- * @throws MigrationError naming the migration that failed; errors that may pass as they are
+ * @throws MigrationError naming the migration that failed; errors that may pass as they are; the
+ *   reason of the signal
  */
 export async function migrate(set: MigrationSet, options: MigrateOptions): Promise<void> {
   const { role, signal } = options;
@@ -137,22 +138,32 @@ export async function migrate(set: MigrationSet, options: MigrateOptions): Promi
     },
     log: { warn: () => undefined, error: () => undefined, deprecate: () => undefined },
   });
+  const aborted = Promise.withResolvers<never>();
   const cut = (): void => {
     if (session !== undefined) cutConnection(session);
+    // A migration that waits for something else than the server would not notice.
+    aborted.reject(signal?.reason as Error);
   };
   signal?.addEventListener('abort', cut, { once: true });
   const config: Knex.MigratorConfig = {
     migrationSource: asSource(set),
     ...(options.ledgerSchema === undefined ? {} : { schemaName: options.ledgerSchema }),
   };
+  const work = toNewest(knex, config);
   try {
-    if (await isLocked(knex, options.ledgerSchema))
-      await knex.migrate.forceFreeMigrationsLock(config);
-    await knex.migrate.latest(config);
+    await Promise.race([work, aborted.promise]);
   } finally {
     signal?.removeEventListener('abort', cut);
-    await knex.destroy();
+    work.catch(() => undefined);
+    const closed = knex.destroy();
+    // What was cut may never give its connection back to the pool.
+    if (signal?.aborted !== true) await closed;
   }
+}
+
+async function toNewest(knex: Knex, config: Knex.MigratorConfig): Promise<void> {
+  if (await isLocked(knex, config.schemaName)) await knex.migrate.forceFreeMigrationsLock(config);
+  await knex.migrate.latest(config);
 }
 
 /**

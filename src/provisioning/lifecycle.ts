@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Knex } from 'knex';
 import { appendAudit } from '../control/audit.ts';
 import { insertIdempotencyRecord } from '../control/idempotency.ts';
-import { insertOperation, type OperationKind } from '../control/operations.ts';
+import { hasOpenOperation, insertOperation, type OperationKind } from '../control/operations.ts';
 import { findTenantDatabases } from '../control/tenant-databases.ts';
 import { lockTenant, type Tenant, type TenantStatus } from '../control/tenants.ts';
 import { failure } from '../errors.ts';
@@ -82,14 +82,8 @@ async function change(
   const accepted = await options.control
     .transaction((trx) => accept(trx, options, wanted, request, input.id, idempotency))
     .catch((error: unknown) => {
-      switch (brokenConstraint(error)) {
-        case 'operations_one_open':
-          return refused(busy());
-        case 'idempotency_records_pkey':
-          return null;
-        default:
-          throw error;
-      }
+      if (brokenConstraint(error) === 'idempotency_records_pkey') return null;
+      throw error;
     });
   if (accepted !== null && !('failures' in accepted)) return outcomes.run(accepted, waits, null);
   // An equal request may have been faster: then its answer is this one's too.
@@ -110,6 +104,9 @@ async function accept(
   if (tenant === null || tenant.status === 'FAILED' || tenant.status === 'PURGED') {
     return refused(notFound());
   }
+  // Asked before it is tried: an insert would wait for the open operation's end, which may be waiting
+  // for this very row.
+  if (await hasOpenOperation(trx, tenantId)) return refused(busy());
   if (tenant.status === to) return { tenant, operation: null, apiKey: null, failures: [] };
   if (!mayBecome(tenant.status, to)) return refused(wrongState(tenant, to));
   if (protectable && tenant.deletionProtection) return refused(protectedTenant());

@@ -22,7 +22,7 @@ import {
 } from '../postgres/databases.ts';
 import { identifierFromId, quoteIdentifier, quoteLiteral } from '../postgres/identifiers.ts';
 import { MigrationError, type MigrationSet } from '../postgres/migrations.ts';
-import { dropRoles } from '../postgres/roles.ts';
+import { dropRoles, type AdminClient } from '../postgres/roles.ts';
 import { templateMarker } from './names.ts';
 import { migrateAs, takeOverPublicSchema } from './tenant-schema.ts';
 
@@ -30,6 +30,8 @@ export interface TemplatesOptions {
   readonly control: Knex;
   readonly tenantMigrations: MigrationSet;
   readonly strategy: DatabaseStrategy;
+  /** Milliseconds that the migrations of one template may take. */
+  readonly migrationTimeoutMs: number;
   readonly log: Logger;
 }
 
@@ -86,25 +88,30 @@ async function ensure(cluster: Cluster, options: TemplatesOptions): Promise<Temp
   return cluster.exclusively('tenantry:templates', async (client) => {
     const ready = await findReadyTemplate(control, cluster.name, tenantMigrations.contentHash);
     if (ready !== null && (await findDatabase(client, ready.databaseName)) !== null) return ready;
-    if (ready !== null) await deleteTemplate(control, ready.id);
     const stale = await listStaleTemplates(control, cluster.name, tenantMigrations.contentHash);
-    for (const template of stale) {
+    for (const template of ready === null ? stale : [ready, ...stale]) {
       await setTemplateStatus(control, template.id, 'DROPPING');
-      await drop(cluster, template);
+      await drop(client, template);
       await deleteTemplate(control, template.id);
     }
     try {
-      return await build(cluster, options);
+      return await build(cluster, client, options);
     } catch (error) {
-      if (!(error instanceof MigrationError)) throw error;
+      if (!(error instanceof MigrationError || isTimeout(error))) throw error;
       log.error({ err: error, cluster: cluster.name }, 'the tenant migrations fail');
       return null;
     }
   });
 }
 
-async function build(cluster: Cluster, options: TemplatesOptions): Promise<Template> {
-  const { control, tenantMigrations, strategy } = options;
+// All on the one session that holds the lock: a second one, while the first waits for it, would hang
+// where few connections are allowed.
+async function build(
+  cluster: Cluster,
+  client: AdminClient,
+  options: TemplatesOptions,
+): Promise<Template> {
+  const { control, migrationTimeoutMs, tenantMigrations, strategy } = options;
   const id = randomUUID();
   const template = {
     id,
@@ -116,24 +123,27 @@ async function build(cluster: Cluster, options: TemplatesOptions): Promise<Templ
   const marker = templateMarker(id);
   await insertTemplate(control, { ...template, contentHash: tenantMigrations.contentHash });
   try {
-    await cluster.admin(async (client) => {
-      await client.query(`CREATE ROLE ${quoteIdentifier(template.ownerRole)} NOLOGIN;
-        COMMENT ON ROLE ${quoteIdentifier(template.ownerRole)} IS ${quoteLiteral(marker)}`);
-      await createClosedDatabase(client, { name: template.databaseName, strategy });
-      await openDatabase(client, {
-        name: template.databaseName,
-        finalName: template.databaseName,
-        owner: template.ownerRole,
-        marker,
-      });
+    await client.query(`CREATE ROLE ${quoteIdentifier(template.ownerRole)} NOLOGIN;
+      COMMENT ON ROLE ${quoteIdentifier(template.ownerRole)} IS ${quoteLiteral(marker)}`);
+    await createClosedDatabase(client, { name: template.databaseName, strategy });
+    await openDatabase(client, {
+      name: template.databaseName,
+      finalName: template.databaseName,
+      owner: template.ownerRole,
+      marker,
     });
-    await cluster.inDatabase(template.databaseName, (client) =>
-      takeOverPublicSchema(client, template.ownerRole),
+    await cluster.inDatabase(template.databaseName, (inside) =>
+      takeOverPublicSchema(inside, template.ownerRole),
     );
-    await migrateAs(cluster, template.databaseName, template.ownerRole, tenantMigrations);
-    await cluster.admin((client) => closeAsTemplate(client, template.databaseName));
+    await migrateAs(cluster, tenantMigrations, {
+      database: template.databaseName,
+      role: template.ownerRole,
+      admin: (work) => work(client),
+      signal: AbortSignal.timeout(migrationTimeoutMs),
+    });
+    await closeAsTemplate(client, template.databaseName);
   } catch (error) {
-    await drop(cluster, template);
+    await drop(client, template);
     await deleteTemplate(control, id);
     throw error;
   }
@@ -143,11 +153,13 @@ async function build(cluster: Cluster, options: TemplatesOptions): Promise<Templ
 }
 
 async function drop(
-  cluster: Cluster,
+  client: AdminClient,
   template: Pick<Template, 'databaseName' | 'ownerRole'>,
 ): Promise<void> {
-  await cluster.admin(async (client) => {
-    await dropDatabase(client, template.databaseName, [template.ownerRole]);
-    await dropRoles(client, [template.ownerRole]);
-  });
+  await dropDatabase(client, template.databaseName, [template.ownerRole]);
+  await dropRoles(client, [template.ownerRole]);
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'TimeoutError';
 }

@@ -34,22 +34,29 @@ async function ownerOfPublicSchema(client: AdminClient): Promise<string | undefi
   return rows[0]?.owner;
 }
 
+export interface MigrateTarget {
+  readonly database: string;
+  /** Owns what the migrations make. */
+  readonly role: string;
+  /** How to get an admin session; the cluster's own way unless the caller holds one already. */
+  readonly admin?: Cluster['admin'];
+  readonly signal?: AbortSignal;
+}
+
 /**
- * Runs the tenant migrations in one database so that `role` owns what they make. An admin that is no
+ * Runs the tenant migrations in one database so that a role owns what they make. An admin that is no
  * superuser is a member of the role for as long as they run.
  *
- * @throws MigrationError naming the migration that failed
+ * @throws MigrationError naming the migration that failed; the reason of the signal
  */
 export async function migrateAs(
   cluster: Cluster,
-  database: string,
-  role: string,
   set: MigrationSet,
-  signal?: AbortSignal,
+  { database, role, signal, admin = cluster.admin }: MigrateTarget,
 ): Promise<void> {
-  const temporary = !(await cluster.isSuperuser());
+  const temporary = !(await admin((client) => Promise.resolve(client.isSuperuser)));
   const change = (statement: string): Promise<unknown> =>
-    cluster.admin((client) => client.query(statement));
+    admin((client) => client.query(statement));
   if (temporary) await change(`GRANT ${quoteIdentifier(role)} TO CURRENT_USER`);
   try {
     await cluster.withConnectionSlot(() =>

@@ -21,7 +21,7 @@ export interface GatewayProcess {
   /** Types on its terminal. */
   type(text: string): void;
   /** To the process, as `kill` does; `group`: to all of its group, as a terminal's Ctrl-C does. */
-  signal(name: NodeJS.Signals, to?: 'group'): void;
+  signal(name: NodeJS.Signals, to?: 'process' | 'group'): void;
   stdout(): string;
 }
 

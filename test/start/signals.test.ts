@@ -11,19 +11,16 @@ import {
   freshDataDir,
   onDatabase,
   startGateway,
-  type StartOptions,
 } from './gateway-process.ts';
 
 afterEach(endAll);
 
-type Ending = readonly [by: NonNullable<StartOptions['by']>, NodeJS.Signals, to?: 'group'];
-
 describe('a gateway with the embedded server', () => {
-  it.each<Ending>([
-    ['node', 'SIGTERM'],
-    ['npm', 'SIGTERM'],
-    ['npm', 'SIGINT', 'group'],
-  ])('started by %s ends with all that it started on %s', async (by, signal, to) => {
+  it.each([
+    { by: 'node', signal: 'SIGTERM', to: 'process' },
+    { by: 'npm', signal: 'SIGTERM', to: 'process' },
+    { by: 'npm', signal: 'SIGINT', to: 'group' }, // as Ctrl-C in a terminal
+  ] as const)('started by $by ends all of it on $signal to its $to', async ({ by, signal, to }) => {
     const DATA_DIR = await freshDataDir();
     const gateway = await startGateway({ settings: { DATA_DIR }, by });
     await gateway.listening();

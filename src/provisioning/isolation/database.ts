@@ -40,13 +40,11 @@ export const databaseIsolation: Isolation = {
   async migrate(context) {
     if (context.findings.migrationVersion !== undefined) return; // came from a current template
     const { cluster, database, services, signal } = context;
-    await migrateAs(
-      cluster,
-      database.databaseName,
-      database.ownerRole,
-      services.tenantMigrations,
+    await migrateAs(cluster, services.tenantMigrations, {
+      database: database.databaseName,
+      role: database.ownerRole,
       signal,
-    );
+    });
     context.findings.migrationVersion = services.tenantMigrations.version;
   },
 

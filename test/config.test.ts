@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
-import { ConfigError, describeConfig, readConfig, settingNames } from '../src/config.ts';
+import { ConfigError, describeConfig, readConfig } from '../src/config.ts';
+import { settingNames } from '../src/config/settings.ts';
 import { generateEncryptionKey } from '../src/crypto/envelope.ts';
 
 const root = resolve(import.meta.dirname, '..');
@@ -67,6 +68,7 @@ describe('readConfig with nothing set', () => {
         createDatabaseStrategy: 'WAL_LOG',
         tenantConnectionLimit: 50,
         tenantStatementTimeoutMs: 0,
+        deletionRetentionDays: 30,
       },
       log: { level: 'info', format: 'pretty' },
     });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { settingNames } from '../../src/config.ts';
+import { settingNames } from '../../src/config/settings.ts';
 import { generateEncryptionKey } from '../../src/crypto/envelope.ts';
 import { runCli } from './run.ts';
 

@@ -1,0 +1,121 @@
+/** What GraphiQL opens with: the operations to learn from, ready to run one after the other. */
+export const exampleOperations = `# Welcome to Tenantry. Press the play button (or Ctrl-Enter) and choose an operation.
+# Every field is described: hover over it, or open the documentation on the left.
+
+# 1. A tenant with a PostgreSQL database of its own: created, verified, sealed.
+#    Run it twice: the idempotency key makes it the same tenant. Change the key for another one.
+mutation CreateTenant {
+  createTenant(input: { name: "Acme Corp", environment: DEVELOPMENT, idempotencyKey: "demo-1" }) {
+    tenant {
+      id
+      number
+      slug
+      status
+      database {
+        cluster
+        databaseName
+        migrationVersion
+        sizeBytes
+      }
+    }
+    operation {
+      status
+      durationMs
+      steps {
+        name
+        status
+        durationMs
+      }
+    }
+    # Shown to whoever has the key, and to nobody else.
+    apiKey
+    userErrors {
+      code
+      field
+      message
+    }
+  }
+}
+
+# 2. How it was made, step by step. Start it before the creation, and it waits and watches live.
+subscription WatchTenant {
+  tenantProvisioningProgress(idempotencyKey: "demo-1") {
+    sequence
+    percent
+    step
+    status
+    message
+    at
+  }
+}
+
+# 3. All tenants, newest first.
+query Tenants {
+  tenants(first: 10, orderBy: { field: CREATED_AT, direction: DESC }) {
+    totalCount
+    nodes {
+      id
+      number
+      name
+      slug
+      status
+      createdAt
+    }
+  }
+}
+
+# 4. Deletes softly: nobody can log in any more, the data stays until purgeAt.
+#    Put the tenant's id into the variables below.
+mutation DeleteTenant($id: ID!) {
+  deleteTenant(input: { id: $id }) {
+    tenant {
+      status
+      deletedAt
+      purgeAt
+    }
+    userErrors {
+      code
+      message
+    }
+  }
+}
+
+# 5. What was done, and how it went.
+query Operations {
+  operations(first: 10) {
+    nodes {
+      id
+      kind
+      status
+      percent
+      durationMs
+      tenant {
+        name
+      }
+      error {
+        message
+      }
+    }
+  }
+}
+
+query WhoAmI {
+  viewer {
+    subject
+    kind
+    permissions
+  }
+}
+`;
+
+/** The variables pane beside them. */
+export const exampleVariables = `{
+  "id": "the id that CreateTenant answered"
+}
+`;
+
+/** The headers pane beside them: what may be sent along, with values that do no harm. */
+export const exampleHeaders = `{
+  "X-Request-Id": "graphiql"
+}
+`;

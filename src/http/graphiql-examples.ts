@@ -65,9 +65,9 @@ query Tenants {
 }
 
 # 4. Deletes softly: nobody can log in any more, the data stays until purgeAt.
-#    Put the tenant's id into the variables below.
-mutation DeleteTenant($id: ID!) {
-  deleteTenant(input: { id: $id }) {
+#    Put the id that CreateTenant answered in the place of the text.
+mutation DeleteTenant {
+  deleteTenant(input: { id: "the tenant's id" }) {
     tenant {
       status
       deletedAt
@@ -105,12 +105,6 @@ query WhoAmI {
     kind
     permissions
   }
-}
-`;
-
-/** The variables pane beside them. */
-export const exampleVariables = `{
-  "id": "the id that CreateTenant answered"
 }
 `;
 

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
-import { exampleHeaders, exampleOperations, exampleVariables } from './graphiql-examples.ts';
+import { exampleHeaders, exampleOperations } from './graphiql-examples.ts';
 import { headerOf } from './incoming.ts';
 
 /** The GraphiQL page, with everything it needs in it: it works without the internet. */
@@ -44,9 +44,8 @@ async function render(): Promise<RenderedPage> {
     title: 'Tenantry GraphiQL',
     endpoint: '/graphql',
     defaultQuery: exampleOperations,
-    variables: exampleVariables,
     headers: exampleHeaders,
-    defaultEditorToolsVisibility: 'variables',
+    defaultEditorToolsVisibility: 'headers',
     shouldPersistHeaders: false,
   });
   const compressed = await promisify(gzip)(html, { level: 6 });

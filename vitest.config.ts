@@ -1,6 +1,12 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
+// Vite would give the sources graphql's CommonJS build, while yoga imports the module: two classes of
+// the same error, of which each side knows only its own. Node gives both the module.
+const graphql = fileURLToPath(new URL('node_modules/graphql/index.mjs', import.meta.url));
+
 export default defineConfig({
+  resolve: { alias: [{ find: /^graphql$/, replacement: graphql }] },
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: 'test/global-setup.ts',

@@ -15,6 +15,7 @@ import { SettingError } from './errors.ts';
 import { createGraphiQLPage } from './http/graphiql.ts';
 import { createGraphQL } from './http/graphql.ts';
 import { listen } from './http/server.ts';
+import type { StreamTimes } from './http/stream-times.ts';
 import { createOperationQueue } from './jobs/operation-queue.ts';
 import { openCluster, type Cluster } from './postgres/cluster.ts';
 import { connectionOptions } from './postgres/connection.ts';
@@ -23,6 +24,7 @@ import { startEmbedded } from './postgres/embedded.ts';
 import { loadMigrations, MigrationError } from './postgres/migrations.ts';
 import { checkServer } from './postgres/server-check.ts';
 import { createEventLog } from './progress/event-log.ts';
+import { createEventSubscriptions } from './progress/event-subscriptions.ts';
 import { noFailpoints, type Failpoints } from './provisioning/failpoints.ts';
 import { checkReadiness, openSample } from './provisioning/readiness.ts';
 import { createRunner } from './provisioning/runner.ts';
@@ -34,6 +36,8 @@ export interface AppOptions {
   readonly log: Logger;
   /** Makes the pipeline fail on purpose; tests only. */
   readonly failpoints?: Failpoints;
+  /** Makes streams less patient than they are; tests only. */
+  readonly streamTimes?: Partial<StreamTimes>;
   /** Breaks off a start under way: `startApp` rejects with its reason, once what was begun is ended. */
   readonly signal?: AbortSignal;
 }
@@ -55,10 +59,11 @@ const cleaningIntervalMs = 3_600_000;
  * @throws SettingError for what the operator can mend, naming the setting
  */
 export async function startApp(config: Config, options: AppOptions): Promise<App> {
-  const { log, failpoints = noFailpoints, signal = new AbortController().signal } = options;
+  const { log, failpoints = noFailpoints, streamTimes = {} } = options;
+  const { signal = new AbortController().signal } = options;
   const stack = new AsyncDisposableStack();
   try {
-    const url = await build(config, { log, failpoints, signal }, stack);
+    const url = await build(config, { log, failpoints, streamTimes, signal }, stack);
     return { url, close: () => stack.disposeAsync() };
   } catch (error) {
     await stack.disposeAsync();
@@ -69,7 +74,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
 
 async function build(
   config: Config,
-  { log, failpoints, signal }: Required<AppOptions>,
+  { log, failpoints, streamTimes, signal }: Required<AppOptions>,
   stack: AsyncDisposableStack,
 ): Promise<string> {
   const { database, provisioning, server, tenants } = config;
@@ -154,6 +159,14 @@ async function build(
     clearInterval(cleaning);
   });
 
+  const eventSubscriptions = createEventSubscriptions({
+    control,
+    connection: connectionOptions(databaseUrl, {
+      applicationName: 'tenantry listen',
+      statementTimeoutMs: 5_000,
+    }),
+    log,
+  });
   const service = createProvisioning({
     runner,
     reserve: { control, keyRing, queue, settings: provisioning },
@@ -161,6 +174,7 @@ async function build(
     rules: provisioning,
     creationLimit: createRateLimit(control, 'creations', provisioning.creationsPerMinute),
   });
+  const recognise = createRecognition([recogniseLocalOperator]);
   const http = await listen({
     host: server.host,
     port: server.port,
@@ -168,16 +182,29 @@ async function build(
     corsOrigins: server.corsOrigins,
     trustedProxies: server.trustedProxies,
     loopbackOnly: config.auth.mode === 'open',
-    graphiql: server.graphiql ? await createGraphiQLPage() : null,
+    graphiql: server.graphiql ? createGraphiQLPage() : null,
     graphql: createGraphQL({
-      gateway: { control, clusters, provisioning: service, eventLog, tenantMigrations, log },
-      recognise: createRecognition([recogniseLocalOperator]),
+      gateway: {
+        control,
+        clusters,
+        provisioning: service,
+        eventLog,
+        eventSubscriptions,
+        tenantMigrations,
+        log,
+      },
+      recognise,
       introspection: server.introspection,
     }),
+    recognise,
+    streamTimes,
     health: { ready: () => checkReadiness({ control, queue, keyRing, clusters }) },
     log,
   });
-  stack.defer(() => http.close(graceMs));
+  stack.defer(async () => {
+    // Sockets are told first; streams that are left would keep their requests open for the whole grace.
+    await Promise.all([http.close(graceMs), eventSubscriptions.close()]);
+  });
   return http.url;
 }
 
@@ -225,7 +252,9 @@ function blameDatabase({ database }: Config): (error: unknown) => never {
 }
 
 function oneLine(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, ' ');
+  const message = error instanceof Error ? error.message : String(error);
+  // Knex writes the statement in front: nothing that an operator could use.
+  return (message.split(' - ').at(-1) ?? message).trim().replaceAll(/\s+/g, ' ');
 }
 
 async function openKeyRing({ database, encryption }: Config, control: Knex): Promise<KeyRing> {

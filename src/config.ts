@@ -90,7 +90,12 @@ export function readConfig(
 
 /** The process's variables, and those of a file `.env` in the working directory where it has none. */
 function environment(): NodeJS.ProcessEnv {
-  if (existsSync('.env')) process.loadEnvFile('.env');
+  try {
+    if (existsSync('.env')) process.loadEnvFile('.env');
+  } catch {
+    const message = 'cannot be read; make it a text file that this user may read, or remove it';
+    throw new ConfigError([{ setting: '.env', message }]);
+  }
   return process.env;
 }
 

@@ -47,7 +47,7 @@ export class SettingError extends Error {
 
 /** Why a request is refused as a whole, as a top-level GraphQL error. */
 export type RefusalCode =
-  'UNAUTHENTICATED' | 'FORBIDDEN' | 'RATE_LIMITED' | 'BAD_USER_INPUT' | 'NOT_FOUND';
+  'UNAUTHENTICATED' | 'FORBIDDEN' | 'RATE_LIMITED' | 'BAD_USER_INPUT' | 'NOT_FOUND' | 'UNAVAILABLE';
 
 /** A request that is refused as a whole. `retryAfterSeconds` comes with RATE_LIMITED. */
 export class Refusal extends Error {

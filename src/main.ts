@@ -73,13 +73,22 @@ function createLogger({ log: { level, format } }: Config): Logger {
     },
   };
   if (format === 'json') return pino(options);
-  return pino(options, pretty({ ignore: 'pid,hostname', translateTime: 'HH:MM:ss.l', sync: true }));
+  return pino(
+    options,
+    pretty({
+      ignore: 'pid,hostname',
+      translateTime: 'SYS:HH:MM:ss.l',
+      singleLine: true,
+      sync: true,
+    }),
+  );
 }
 
 function announce({ url }: App, { server, database }: Config): void {
   console.log(`
 Tenantry is ready at ${url}
   GraphiQL   ${server.graphiql ? `${url}/graphql` : 'off (GRAPHIQL)'}
+  REST docs  ${url}/docs
   Health     ${url}/readyz
   Data       ${database.url === null ? database.dataDir : 'on the server in DATABASE_URL'}
 

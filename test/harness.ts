@@ -6,6 +6,7 @@ import { inject } from 'vitest';
 import { startApp } from '../src/app.ts';
 import { readConfig } from '../src/config.ts';
 import { generateEncryptionKey } from '../src/crypto/envelope.ts';
+import type { StreamTimes } from '../src/http/stream-times.ts';
 import type { Failpoints } from '../src/provisioning/failpoints.ts';
 import { onServer, withDatabase, withLogin } from './control-template.ts';
 
@@ -31,6 +32,8 @@ export interface World {
 export interface GatewayOptions {
   readonly settings?: Readonly<Record<string, string>>;
   readonly failpoints?: Failpoints;
+  /** Less patient streams than in production. */
+  readonly streamTimes?: Partial<StreamTimes>;
 }
 
 export interface TestGateway {
@@ -85,6 +88,8 @@ export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): P
   const encryptionKey = generateEncryptionKey();
   const gateways = new Set<TestGateway>();
   const pool = new pg.Pool({ connectionString: superuserUrl, max: 2, application_name: 'test' });
+  // The server may end a session before it has heard that it should end.
+  pool.on('error', () => undefined);
 
   async function query<T extends object>(sql: string, values: unknown[] = []): Promise<T[]> {
     return (await pool.query<T>(sql, values)).rows;
@@ -95,7 +100,7 @@ export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): P
     encryptionKey,
     query,
 
-    async start({ settings = {}, failpoints } = {}) {
+    async start({ settings = {}, failpoints, streamTimes = {} } = {}) {
       const lines: string[] = [];
       const config = readConfig(
         {
@@ -124,6 +129,7 @@ export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): P
       );
       const app = await startApp(config, {
         log,
+        streamTimes,
         ...(failpoints === undefined ? {} : { failpoints }),
       });
       const gateway: TestGateway = {

@@ -1,6 +1,6 @@
 /** What a run that is killed leaves behind, and how the next one finds it. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { glob, mkdtemp, readdir, realpath, rm } from 'node:fs/promises';
+import { glob, mkdtemp, readdir, realpath, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sharedDirectory } from '../src/postgres/embedded-binaries.ts';
@@ -16,8 +16,10 @@ export async function makeDirectory(): Promise<string> {
 export async function removeDirectory(directory: string): Promise<void> {
   // At most two levels down: where the tests put a DATA_DIR.
   for await (const name of glob('{.,*,*/*}/postgres', { cwd: directory })) {
-    const files = await realpath(join(directory, name)).catch(() => null);
-    if (files === null) continue; // a link to files that are gone
+    const path = join(directory, name);
+    // A link to files that are gone, or the program of that name.
+    if (!((await stat(path).catch(() => null))?.isDirectory() ?? false)) continue;
+    const files = await realpath(path);
     const server = await findPostmaster(files);
     if (server !== null) await endPostmaster(server, files, firmly);
     // Outside DATA_DIR when its user could not have reached it there.
@@ -47,7 +49,7 @@ export async function removeLeftovers(): Promise<void> {
  */
 export function guard(target: number): ChildProcess {
   // Its standard input ends when we do.
-  const guardian = spawn('sh', ['-c', `cat >/dev/null; kill -9 -- ${target}`], {
+  const guardian = spawn('sh', ['-c', `cat >/dev/null; kill -9 ${target}`], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
   });

@@ -1,5 +1,7 @@
 import { chmod } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { startEmbedded } from '../src/postgres/embedded.ts';
+import { isAlive } from '../src/postgres/embedded-files.ts';
 import { makeDirectory, removeDirectory, removeLeftovers } from './leftovers.ts';
 
 /** A PostgreSQL server to test on. */
@@ -42,11 +44,21 @@ async function openEmbedded(): Promise<TestServer> {
   };
 }
 
+const hostLabel = 'tenantry.test.host';
+const pidLabel = 'tenantry.test.pid';
+
 async function openContainer(): Promise<TestServer> {
-  const { GenericContainer, Wait } = await import('testcontainers');
+  const { GenericContainer, getContainerRuntimeClient, Wait } = await import('testcontainers');
+  const { container: engine } = await getContainerRuntimeClient();
+  for (const { Id, Labels } of await engine.list()) {
+    // A killed run's: testcontainers' own cleaner (Ryuk) does not run with every engine.
+    if (Labels[hostLabel] !== hostname() || isAlive(Number(Labels[pidLabel]))) continue;
+    await engine.getById(Id).remove({ force: true, v: true });
+  }
   const password = 'postgres';
   const container = await new GenericContainer(process.env['TEST_POSTGRES_IMAGE'] ?? 'postgres:15')
     .withEnvironment({ POSTGRES_PASSWORD: password })
+    .withLabels({ [hostLabel]: hostname(), [pidLabel]: String(process.pid) })
     .withCommand(['postgres', '-c', 'fsync=off', '-c', 'max_connections=400'])
     .withExposedPorts(5432)
     // Once for the server that initialises, once for the one that stays.

@@ -1,4 +1,3 @@
-import type { Knex } from 'knex';
 import { controlSchema, type Control } from './database.ts';
 import type { OperationStatus } from './operations.ts';
 
@@ -15,6 +14,8 @@ export type StepStatus = (typeof stepStatuses)[number];
 /** One thing that happened to a step. Holds no secret. */
 export interface StepEvent {
   readonly operationId: string;
+  /** That under which its writer holds the operation. */
+  readonly fence: number;
   readonly tenantId: string;
   readonly step: string;
   /** Place of the step in its pipeline, from 0. */
@@ -40,39 +41,63 @@ export interface OperationStep {
   readonly durationMs: number | null;
 }
 
-/** Appends events to the log, in order, and brings the steps' states up to date: one transaction. */
-export async function appendEvents(control: Knex, events: readonly StepEvent[]): Promise<void> {
-  await control.transaction(async (trx) => {
-    await trx
-      .withSchema(controlSchema)
-      .from('operation_events')
-      .insert(
-        events.map((event) => ({
-          operation_id: event.operationId,
-          tenant_id: event.tenantId,
-          step: event.step,
-          status: event.status,
-          operation_status: event.operationStatus,
-          percent: event.percent,
-          message: event.message,
-          at: event.at,
-          duration_ms: event.durationMs,
-        })),
-      );
-    await trx
-      .withSchema(controlSchema)
-      .from('operation_steps')
-      .insert(latestSteps(events))
-      .onConflict(['operation_id', 'name'])
-      .merge({
-        status: trx.raw('excluded.status'),
-        attempts: trx.raw('excluded.attempts'),
-        started_at: trx.raw('coalesce(operation_steps.started_at, excluded.started_at)'),
-        finished_at: trx.raw('excluded.finished_at'),
-        duration_ms: trx.raw('coalesce(excluded.duration_ms, operation_steps.duration_ms)'),
-      });
-  });
+/**
+ * Appends events to the log, in order, brings the steps' states up to date, and tells listeners: one
+ * statement, so one round trip. Events of an operation that was taken over meanwhile are left out: its
+ * new holder writes the story anew.
+ *
+ * Sequence numbers are drawn before a commit. Writers take turns, over all instances, so that what was
+ * drawn first is also there first: neither numbers nor transaction ids alone would say so. A turn is
+ * no longer than the statement: a client that stalls in the middle of it holds nobody up.
+ */
+export async function appendEvents(control: Control, events: readonly StepEvent[]): Promise<void> {
+  await control
+    .raw(appendStatement, [
+      JSON.stringify(events.map((event, place) => ({ place, ...eventColumns(event) }))),
+      JSON.stringify(latestSteps(events)),
+    ])
+    .options({ name: 'append_events' });
 }
+
+/** Where listeners learn that there is something to read: operation ids, or nothing for 'anything'. */
+export const eventChannel = 'control_plane_events';
+
+// A notification may have 8000 bytes, an id has 36.
+const appendStatement = `
+  WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(7311, 1)),
+  told AS MATERIALIZED (
+    SELECT event.*
+    FROM turn, jsonb_to_recordset(CAST(? AS jsonb)) AS event (
+      place integer, operation_id uuid, fence bigint, tenant_id uuid, step text, status text,
+      operation_status text, percent integer, message text, at timestamptz, duration_ms integer)
+    JOIN ${controlSchema}.operations held ON held.id = event.operation_id AND held.fence = event.fence
+  ),
+  written AS (
+    INSERT INTO ${controlSchema}.operation_events (operation_id, tenant_id, step, status,
+      operation_status, percent, message, at, duration_ms)
+    SELECT operation_id, tenant_id, step, status, operation_status, percent, message, at, duration_ms
+    FROM told ORDER BY place
+    RETURNING operation_id
+  ),
+  stepped AS (
+    INSERT INTO ${controlSchema}.operation_steps (operation_id, name, position, status, attempts,
+      started_at, finished_at, duration_ms)
+    SELECT step.operation_id, step.name, step.position, step.status, step.attempts, step.started_at,
+      step.finished_at, step.duration_ms
+    FROM jsonb_to_recordset(CAST(? AS jsonb)) AS step (
+      operation_id uuid, fence bigint, name text, position integer, status text, attempts integer,
+      started_at timestamptz, finished_at timestamptz, duration_ms integer)
+    JOIN ${controlSchema}.operations held ON held.id = step.operation_id AND held.fence = step.fence
+    ON CONFLICT (operation_id, name) DO UPDATE SET
+      status = excluded.status,
+      attempts = excluded.attempts,
+      started_at = coalesce(operation_steps.started_at, excluded.started_at),
+      finished_at = excluded.finished_at,
+      duration_ms = coalesce(excluded.duration_ms, operation_steps.duration_ms)
+  )
+  SELECT pg_notify('${eventChannel}', CASE WHEN count(DISTINCT operation_id) > 200 THEN ''
+    ELSE string_agg(DISTINCT operation_id::text, ' ') END)
+  FROM written HAVING count(*) > 0`;
 
 /** The steps of these operations, each operation's in the order of its pipeline. */
 export async function listSteps(
@@ -110,15 +135,31 @@ export async function listPercents(
   return new Map(rows.map((row) => [row.operationId, row.percent]));
 }
 
+function eventColumns(event: StepEvent): object {
+  return {
+    operation_id: event.operationId,
+    fence: event.fence,
+    tenant_id: event.tenantId,
+    step: event.step,
+    status: event.status,
+    operation_status: event.operationStatus,
+    percent: event.percent,
+    message: event.message,
+    at: event.at,
+    duration_ms: event.durationMs,
+  };
+}
+
 // One row a step: PostgreSQL refuses an upsert that meets one row twice.
 function latestSteps(events: readonly StepEvent[]): object[] {
   const rows = new Map<string, Record<string, unknown>>();
   for (const event of events) {
-    const key = `${event.operationId} ${event.step}`;
+    const key = `${event.operationId} ${event.fence} ${event.step}`;
     const earlier = rows.get(key);
     const ended = event.status !== 'STARTED' && event.status !== 'RETRYING';
     rows.set(key, {
       operation_id: event.operationId,
+      fence: event.fence,
       name: event.step,
       position: event.position,
       status: event.status,

@@ -122,6 +122,18 @@ export async function findOperation(
   return ((await query.first(columns)) as Operation | undefined) ?? null;
 }
 
+/** The operation on a tenant that is open, else the latest one; null: none that the scope may see. */
+export async function findCurrentOperation(
+  control: Control,
+  scope: Scope,
+  tenantId: string,
+): Promise<Operation | null> {
+  const query = scoped(table(control), scope)
+    .where('tenant_id', tenantId)
+    .orderByRaw('finished_at IS NULL DESC, created_at DESC, id');
+  return ((await query.first(columns)) as Operation | undefined) ?? null;
+}
+
 export interface OperationFilter {
   readonly kind?: readonly OperationKind[];
   readonly status?: readonly OperationStatus[];

@@ -3,6 +3,7 @@ import { maxBodyBytes, readWholeBody } from './body.ts';
 import type { GraphiQLPage } from './graphiql.ts';
 import type { GraphQLServer } from './graphql.ts';
 import { headerOf, type Incoming } from './incoming.ts';
+import { cutOffWhenStalled, type StreamTimes } from './stream-times.ts';
 
 export const graphqlPath = '/graphql';
 
@@ -17,10 +18,15 @@ export async function serveGraphQL(
   {
     graphql,
     graphiql,
-  }: { readonly graphql: GraphQLServer; readonly graphiql: GraphiQLPage | null },
+    times,
+  }: {
+    readonly graphql: GraphQLServer;
+    readonly graphiql: GraphiQLPage | null;
+    readonly times: StreamTimes;
+  },
 ): Promise<void> {
   if (graphiql !== null && request.method === 'GET' && wantsPage(request)) {
-    graphiql.serve(request, response);
+    await graphiql.serve(request, response);
     return;
   }
   if (request.method === 'POST') {
@@ -43,6 +49,13 @@ export async function serveGraphQL(
     }
     Object.assign(request, { body: text }); // where yoga looks for a body that was read already
   }
+  if (request.method === 'GET' && !hasJsonParameters(request)) {
+    refuseGraphQL(response, 400, 'variables and extensions must be JSON', badRequest);
+    return;
+  }
+  if (headerOf(request, 'accept')?.includes('text/event-stream') === true) {
+    cutOffWhenStalled(response, times.stallMs);
+  }
   await graphql(request, response, { incoming });
 }
 
@@ -51,14 +64,29 @@ function wantsPage(request: IncomingMessage): boolean {
   return accept.includes('text/html') && !/[?&]query=/.test(request.url ?? '');
 }
 
+/** Yoga takes what is no JSON here for an error of its own. */
+function hasJsonParameters(request: IncomingMessage): boolean {
+  const { searchParams } = new URL(request.url ?? '/', 'http://localhost');
+  const texts = ['variables', 'extensions'].flatMap((name) => searchParams.getAll(name));
+  return texts.every((text) => text === '' || isJson(text));
+}
+
 /** Null: no JSON. Yoga would tell so too, but with the parser's own words in the answer. */
 function jsonText(body: Buffer): string | null {
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(body);
-    JSON.parse(text);
-    return text;
+    return isJson(text) ? text : null;
   } catch {
     return null;
+  }
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
   }
 }
 

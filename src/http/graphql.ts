@@ -7,12 +7,14 @@ import {
 } from 'graphql';
 import { createYoga, isAsyncIterable, type Plugin, type YogaServerInstance } from 'graphql-yoga';
 import type { Recognition } from '../auth/recognition.ts';
+import type { Caller } from '../provisioning/caller.ts';
 import type { Context, Gateway } from '../schema/context.ts';
 import { presentError, presentErrors } from '../schema/errors.ts';
 import { schema } from '../schema/index.ts';
 import { limitsRule, refuseLongDocument } from '../schema/limits.ts';
 import { createLoaders } from '../schema/loaders.ts';
 import type { Incoming } from './incoming.ts';
+import { subscriptionErrors, type ResultStream } from './subscriptions.ts';
 
 export interface GraphQLOptions {
   readonly gateway: Gateway;
@@ -22,6 +24,8 @@ export interface GraphQLOptions {
 
 interface ServerContext {
   readonly incoming: Incoming;
+  /** Where the transport has recognised it already. */
+  readonly caller?: Caller;
 }
 
 export type GraphQLServer = YogaServerInstance<ServerContext, Context>;
@@ -37,33 +41,56 @@ export function createGraphQL(options: GraphQLOptions): GraphQLServer {
     multipart: false,
     logging: false,
     cors: false, // one policy for everything: cors.ts
-    context: ({ incoming }) => createContext(incoming, options),
-    plugins: [limits(options.introspection), errors(options.gateway)],
+    context: (given) => createContext(given, options),
+    plugins: [
+      limits(options.introspection),
+      errors(options.gateway),
+      subscriptionErrors(options.gateway),
+    ],
     maskedErrors: { maskError },
   });
 }
 
-/** Runs a document for a request that came in otherwise, with every plugin that applies. */
+/** Runs a query or mutation for a request that came in otherwise, with every plugin that applies. */
 export async function executeInProcess(
   server: GraphQLServer,
   document: string,
   variables: Readonly<Record<string, unknown>>,
   incoming: Incoming,
 ): Promise<ExecutionResult> {
-  const { contextFactory, execute } = server.getEnveloped({ incoming });
+  return runInProcess(server, incoming, ({ execute }, contextValue) => {
+    const args = { schema, document: parsed(document), variableValues: variables, contextValue };
+    return execute(args) as Promise<ExecutionResult>;
+  });
+}
+
+/** Begins a subscription likewise; one result with errors when it does not begin. */
+export async function subscribeInProcess(
+  server: GraphQLServer,
+  document: string,
+  variables: Readonly<Record<string, unknown>>,
+  incoming: Incoming,
+): Promise<ExecutionResult | ResultStream> {
+  return runInProcess(server, incoming, ({ subscribe }, contextValue) => {
+    const args = { schema, document: parsed(document), variableValues: variables, contextValue };
+    return subscribe(args) as Promise<ExecutionResult | ResultStream>;
+  });
+}
+
+async function runInProcess<T>(
+  server: GraphQLServer,
+  incoming: Incoming,
+  run: (engine: ReturnType<GraphQLServer['getEnveloped']>, contextValue: unknown) => Promise<T>,
+): Promise<T | ExecutionResult> {
+  const engine = server.getEnveloped({ incoming });
   let contextValue: unknown;
   try {
-    contextValue = await contextFactory();
+    contextValue = await engine.contextFactory();
   } catch (error) {
     if (error instanceof GraphQLError) return { errors: [error] };
     throw error;
   }
-  return (await execute({
-    schema,
-    document: parsed(document),
-    variableValues: variables,
-    contextValue,
-  })) as ExecutionResult;
+  return run(engine, contextValue);
 }
 
 const documents = new Map<string, ReturnType<typeof parse>>();
@@ -78,10 +105,13 @@ function parsed(document: string): ReturnType<typeof parse> {
   return node;
 }
 
-async function createContext(incoming: Incoming, options: GraphQLOptions): Promise<Context> {
+async function createContext(
+  { caller: recognised, incoming }: ServerContext,
+  options: GraphQLOptions,
+): Promise<Context> {
   const { gateway, recognise } = options;
   try {
-    const caller = await recognise(incoming);
+    const caller = recognised ?? (await recognise(incoming));
     return {
       caller,
       gateway,
@@ -91,6 +121,7 @@ async function createContext(incoming: Incoming, options: GraphQLOptions): Promi
       idempotencyKey: incoming.idempotencyKey,
       apiKeyOnCreate: incoming.apiKeyOnCreate,
       onRateLimit: incoming.onRateLimit,
+      signal: incoming.signal,
     };
   } catch (error) {
     throw presentError(error, { log: gateway.log, requestId: incoming.requestId });
@@ -122,11 +153,12 @@ function errors({ log }: Gateway): Plugin<Context, ServerContext> {
         },
       };
     },
-    // What failed before it came to execution.
-    onExecutionResult(done) {
-      const { result, context } = done;
-      if (result === undefined || isAsyncIterable(result)) return;
-      done.setResult(presentErrors(result, { log, requestId: context.incoming.requestId }));
+    // What failed before it came to execution, as early as when the request was read.
+    onResultProcess(answering) {
+      const { result, serverContext } = answering;
+      if (Array.isArray(result) || isAsyncIterable(result)) return;
+      const { requestId } = serverContext.incoming;
+      answering.setResult(presentErrors(result, { log, requestId }));
     },
   };
 }

@@ -12,6 +12,8 @@ export interface Incoming {
   readonly idempotencyKey: string | null;
   /** Puts how the caller stands against a limit into the answer. */
   readonly onRateLimit: (state: RateLimitState) => void;
+  /** Aborts when the client is gone, or has its answer. */
+  readonly signal: AbortSignal;
   /** Where an answer comes from a REST contract: whether its creations hand out an API key. */
   apiKeyOnCreate: boolean;
 }
@@ -28,12 +30,17 @@ export function describeIncoming(
 ): Incoming {
   const requestId = requestIdOf(headerOf(request, 'x-request-id'));
   response.setHeader('X-Request-Id', requestId);
+  const gone = new AbortController();
+  response.once('close', () => {
+    gone.abort();
+  });
   return {
     requestId,
     ipAddress: addressOf(request, trustedProxies),
     authorization: headerOf(request, 'authorization'),
     apiKey: headerOf(request, 'x-api-key'),
     idempotencyKey: headerOf(request, 'idempotency-key'),
+    signal: gone.signal,
     apiKeyOnCreate: true,
     onRateLimit: (state) => {
       // IETF draft-ietf-httpapi-ratelimit-headers.
@@ -41,6 +48,23 @@ export function describeIncoming(
       response.setHeader('RateLimit-Policy', `"creations";q=${limit};w=${windowSeconds}`);
       response.setHeader('RateLimit', `"creations";r=${remaining};t=${resetSeconds}`);
     },
+  };
+}
+
+/** The same of a request to open a WebSocket, but for what each operation on it has of its own. */
+export function describeUpgrade(
+  request: IncomingMessage,
+  trustedProxies: number,
+  signal: AbortSignal,
+): Omit<Incoming, 'requestId'> {
+  return {
+    ipAddress: addressOf(request, trustedProxies),
+    authorization: headerOf(request, 'authorization'),
+    apiKey: headerOf(request, 'x-api-key'),
+    idempotencyKey: null, // in the input, or not at all: one key is for one operation
+    signal,
+    apiKeyOnCreate: true,
+    onRateLimit: () => undefined,
   };
 }
 

@@ -1,46 +1,38 @@
-import type { HttpBindings } from '@hono/node-server';
-import { Hono, type Context } from 'hono';
+import { Hono } from 'hono';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { Logger } from 'pino';
 import { dialects, errorFormFor } from '../rest/index.ts';
 import type { Reply } from '../rest/reply.ts';
-import type { RestRequest } from '../rest/route.ts';
+import type { Dialect, RestRequest, StreamRoute } from '../rest/route.ts';
 import { runRoute } from '../rest/run.ts';
+import { runStream } from '../rest/run-stream.ts';
 import { maxBodyBytes, readWholeBody } from './body.ts';
-import { executeInProcess, type GraphQLServer } from './graphql.ts';
-import type { Incoming } from './incoming.ts';
+import { eventStreamResponse } from './event-stream-response.ts';
+import { executeInProcess, subscribeInProcess, type GraphQLServer } from './graphql.ts';
+import {
+  createService,
+  type RestContext,
+  type RestEnv,
+  type ServiceOptions,
+} from './service-routes.ts';
+import { cutOffWhenStalled, type StreamTimes } from './stream-times.ts';
 
-export interface RestOptions {
+export interface RestOptions extends ServiceOptions {
   readonly graphql: GraphQLServer;
-  readonly publicUrl: string;
-  readonly health: HealthChecks;
+  readonly times: StreamTimes;
   readonly log: Logger;
 }
 
-/** What the health endpoints ask. */
-export interface HealthChecks {
-  /** Whether requests can be served, and what is in the way. */
-  ready(): Promise<{ readonly ready: boolean; readonly checks: Readonly<Record<string, string>> }>;
-}
-
-interface Env {
-  Bindings: HttpBindings & { incomingRequest: Incoming };
-}
-type RestContext = Context<Env>;
-
-/** Everything but `/graphql`: the contracts' routes and the health endpoints. */
-export function createRestApp(options: RestOptions): Hono<Env> {
-  const app = new Hono<Env>();
-  app.get('/livez', (context) => context.json({ status: 'ok' }));
-  app.get('/readyz', async (context) => {
-    const { ready, checks } = await options.health.ready();
-    return context.json({ status: ready ? 'ok' : 'unavailable', checks }, ready ? 200 : 503);
-  });
-
-  const methods = new Map<string, string[]>([
-    ['/livez', ['GET']],
-    ['/readyz', ['GET']],
-  ]);
+/** Everything but `/graphql`: the contracts' routes, and what stands beside them. */
+export function createRestApp(options: RestOptions): Hono<RestEnv> {
+  const app = new Hono<RestEnv>();
+  const service = createService(options);
+  const methods = new Map<string, string[]>([['/docs/:file', ['GET']]]);
+  app.get('/docs/:file', (context) => service.docsFile(context, context.req.param('file')));
+  for (const route of service.routes) {
+    methods.set(route.path, [route.method]);
+    app.on(route.method, route.path, (context) => route.answer(context));
+  }
   for (const dialect of dialects) {
     for (const route of dialect.routes) {
       methods.set(route.path, [...(methods.get(route.path) ?? []), route.method]);
@@ -52,6 +44,9 @@ export function createRestApp(options: RestOptions): Hono<Env> {
           const message = `A request may have at most ${maxBodyBytes} bytes`;
           const reply = dialect.errors({ code: 'PAYLOAD_TOO_LARGE', message });
           return send(context, { ...reply, headers: { Connection: 'close' } });
+        }
+        if ('event' in route) {
+          return sendEvents(context, dialect, route, request, options);
         }
         const reply = await runRoute(dialect, route, request, {
           publicUrl: options.publicUrl,
@@ -82,6 +77,24 @@ export function createRestApp(options: RestOptions): Hono<Env> {
   return app;
 }
 
+async function sendEvents(
+  context: RestContext,
+  dialect: Dialect,
+  route: StreamRoute,
+  request: RestRequest,
+  { graphql, times }: RestOptions,
+): Promise<Response> {
+  const { incomingRequest, outgoing } = context.env;
+  const answer = await runStream(dialect, route, request, (document, variables) =>
+    subscribeInProcess(graphql, document, variables, incomingRequest),
+  );
+  if ('status' in answer) return send(context, answer);
+  cutOffWhenStalled(outgoing, times.stallMs);
+  const response = eventStreamResponse(answer, times.keepAliveMs);
+  if (request.method === 'HEAD') await response.body?.cancel(); // nobody will read it
+  return response;
+}
+
 async function readRequest(context: RestContext): Promise<RestRequest | null> {
   const { method } = context.req;
   const body = await readWholeBody(context.env.incoming);
@@ -96,5 +109,6 @@ async function readRequest(context: RestContext): Promise<RestRequest | null> {
 }
 
 function send(context: RestContext, { status, body, headers }: Reply): Response {
+  if (status === 204) return context.body(null, 204, { ...headers });
   return context.json(body, status as ContentfulStatusCode, { ...headers });
 }

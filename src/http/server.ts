@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
+import type { Recognition } from '../auth/recognition.ts';
 import { SettingError } from '../errors.ts';
 import { errorFormFor } from '../rest/index.ts';
 import type { GraphiQLPage } from './graphiql.ts';
@@ -9,8 +10,10 @@ import { graphqlPath, refuseGraphQL, serveGraphQL } from './graphql-endpoint.ts'
 import { isLoopbackHost } from './host.ts';
 import { describeIncoming, headerOf, type Incoming } from './incoming.ts';
 import { createRestApp, type RestOptions } from './rest-app.ts';
+import { streamTimes, type StreamTimes } from './stream-times.ts';
+import { createWebSocketEndpoint } from './websocket.ts';
 
-export interface HttpOptions extends RestOptions {
+export interface HttpOptions extends Omit<RestOptions, 'times'> {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
@@ -18,8 +21,10 @@ export interface HttpOptions extends RestOptions {
   /** Origins that browsers may call from. */
   readonly corsOrigins: readonly string[];
   readonly trustedProxies: number;
-  /** Refuse requests whose Host header is not a loopback name (open mode). */
-  readonly loopbackOnly: boolean;
+  /** For what is recognised once for many operations: a WebSocket. */
+  readonly recognise: Recognition;
+  /** Other times than the usual ones; tests only. */
+  readonly streamTimes: Partial<StreamTimes>;
 }
 
 export interface HttpServer {
@@ -35,9 +40,17 @@ export interface HttpServer {
  * @throws SettingError naming PORT or HOST when it cannot listen there
  */
 export async function listen(options: HttpOptions): Promise<HttpServer> {
-  const handle = createHandler(options);
-  const server = createServer((request, response) => {
+  const times = { ...streamTimes, ...options.streamTimes };
+  const handle = createHandler({ ...options, times });
+  const webSocket = createWebSocketEndpoint({ ...options, times });
+  // Other upgrades (curl offers HTTP/2) are declined: such a request is served as it is.
+  const shouldUpgradeCallback = (request: IncomingMessage): boolean =>
+    headerOf(request, 'upgrade')?.toLowerCase() === 'websocket';
+  const server = createServer({ shouldUpgradeCallback }, (request, response) => {
     void handle(request, response);
+  });
+  server.on('upgrade', (request, socket, head) => {
+    webSocket.upgrade(request, socket, head);
   });
   await listenOn(server, options);
   const { address, port } = server.address() as AddressInfo;
@@ -47,10 +60,11 @@ export async function listen(options: HttpOptions): Promise<HttpServer> {
     async close(graceMs) {
       const closed = new Promise((resolve) => server.close(resolve));
       server.closeIdleConnections();
+      const socketsClosed = webSocket.close(graceMs);
       const cut = setTimeout(() => {
         server.closeAllConnections();
       }, graceMs);
-      await closed;
+      await Promise.all([closed, socketsClosed]);
       clearTimeout(cut);
     },
   };
@@ -58,7 +72,7 @@ export async function listen(options: HttpOptions): Promise<HttpServer> {
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
 
-function createHandler(options: HttpOptions): Handler {
+function createHandler(options: HttpOptions & { readonly times: StreamTimes }): Handler {
   const app = createRestApp(options);
 
   async function answer(

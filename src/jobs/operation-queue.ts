@@ -42,7 +42,7 @@ export interface OperationQueue {
 /** Builds the queue on pg-boss, over the control plane's own connections. */
 export function createOperationQueue(options: OperationQueueOptions): OperationQueue {
   const boss = new PgBoss({
-    db: fromKnex(options.control),
+    db: fromKnex(rollingBack(options.control)),
     schema: queueSchema,
     superviseIntervalSeconds: 5,
     schedule: false,
@@ -111,6 +111,34 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
       await boss.stop({ graceful: true, timeout: Math.max(1000, graceMs), close: false });
     },
   };
+}
+
+/**
+ * pg-boss sends whole transactions (`BEGIN … COMMIT`) as one text. When one fails, as it does when two
+ * instances make the tables at once, its session is left in the failed transaction; knex would hand
+ * it to the next query as it is.
+ */
+function rollingBack(control: Knex): KnexTransactionLike {
+  const sessions = control.client as {
+    acquireConnection(): Promise<unknown>;
+    releaseConnection(session: unknown): Promise<void>;
+  };
+  const raw = async (sql: string, values: Knex.RawBinding[]): Promise<{ rows: never[] }> => {
+    const session = await sessions.acquireConnection();
+    try {
+      return await control.raw<{ rows: never[] }>(sql, values).connection(session);
+    } catch (error) {
+      // Fails on a broken connection alone, which knex finds out by itself.
+      await control
+        .raw('ROLLBACK')
+        .connection(session)
+        .catch(() => undefined);
+      throw error;
+    } finally {
+      await sessions.releaseConnection(session);
+    }
+  };
+  return { raw };
 }
 
 /**

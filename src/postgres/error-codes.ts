@@ -35,9 +35,10 @@ const transientCodes: ReadonlySet<string> = new Set([
 
 const transientClasses: readonly string[] = ['08']; // connection exceptions
 
-// node-postgres reports a connection that broke without a code, and Knex a pool that is busy.
+// node-postgres reports a connection that broke without a code, and Knex a pool that is busy. Knex
+// writes the statement in front of node-postgres's messages.
 const transientMessages =
-  /^(Connection terminated|timeout expired|timeout exceeded when trying to connect|Client has encountered a connection error|Knex: Timeout acquiring a connection)/;
+  /(?:^| - )(Connection terminated|timeout expired|timeout exceeded when trying to connect|Client has encountered a connection error|Knex: Timeout acquiring a connection)/;
 
 /** The `code` of an error from PostgreSQL or the operating system; undefined for other errors. */
 export function codeOf(error: unknown): string | undefined {

@@ -45,7 +45,8 @@ export function slugDatabaseName(slug: string): string {
 export const slugPattern = /^[a-z][a-z0-9]*([-_][a-z0-9]+)*$/;
 export const slugMaxLength = maxIdentifierBytes - slugDatabaseName('').length;
 
-const reservedSlugs: ReadonlySet<string> = new Set(['batch', 'health', 'status', 'operations']);
+/** Words that paths have another use for. */
+export const reservedSlugs: ReadonlySet<string> = new Set(['batch', 'health', 'status', 'operations']);
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /** Whether a text is written like a UUID. */

@@ -54,7 +54,7 @@ export async function runPipeline(run: PipelineRun): Promise<RunEnd> {
       await beginCompensation(run, step, failed.reason);
       // Told only now: a step that ended the operation cannot fail any more, whatever came after.
       failed.tell();
-      return await compensateFrom(run, position);
+      return await compensateFrom(run, mayHaveBegun(run, position));
     }
     return 'SUCCEEDED';
   } catch (error) {
@@ -63,6 +63,11 @@ export async function runPipeline(run: PipelineRun): Promise<RunEnd> {
     run.log.error({ err: error }, 'the pipeline failed');
     return 'STOPPED';
   }
+}
+
+/** The last step that may have begun: whoever held an operation before may have come further. */
+function mayHaveBegun({ context, steps }: PipelineRun, position: number): number {
+  return context.hold.fence > 1 ? steps.length - 1 : position;
 }
 
 /**
@@ -123,7 +128,7 @@ async function runStep(run: PipelineRun, step: Step, position: number): Promise<
       }
       const last = position === run.steps.length - 1;
       tell('SUCCEEDED', last ? 'SUCCEEDED' : 'RUNNING', `${step.name} done`, elapsed());
-      log.debug({ step: step.name, durationMs: elapsed(), attempt }, 'step done');
+      log.info({ step: step.name, durationMs: elapsed(), attempt }, 'step done');
       return null;
     } catch (error) {
       if (error instanceof FenceLostError) throw error;
@@ -195,7 +200,7 @@ type Tell = (
 ) => void;
 
 function teller(run: PipelineRun, step: Step, position: number, attempt: number): Tell {
-  const { operation } = run.context;
+  const { hold, operation } = run.context;
   return (status, operationStatus, message, durationMs) => {
     // It stands still while something is undone or done again, and is 100 only on success.
     if (status === 'SUCCEEDED') {
@@ -203,6 +208,7 @@ function teller(run: PipelineRun, step: Step, position: number, attempt: number)
     }
     run.eventLog.record({
       operationId: operation.id,
+      fence: hold.fence,
       tenantId: operation.tenantId,
       step: step.name,
       position,

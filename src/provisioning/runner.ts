@@ -119,7 +119,9 @@ export function createRunner(options: RunnerOptions): Runner {
     start,
 
     async resume(operationId) {
-      if (running.has(operationId)) return; // only the renewal was late
+      // Here already: only the renewal was late. The job has to stay for as long as the operation is
+      // open, or nobody would take it over when this instance dies.
+      await running.get(operationId);
       const operation = await takeOver(services.control, operationId);
       if (operation === null) return; // it has ended meanwhile
       options.log.warn({ operationId, fence: operation.fence }, 'operation taken over');
@@ -143,7 +145,9 @@ export function createRunner(options: RunnerOptions): Runner {
         remainingMs: remaining,
         percent: percents.get(operationId) ?? 0,
       });
-      if (end === 'STOPPED') throw new Error(`operation ${operationId} is handed back`);
+      if (end === 'STOPPED' || end === 'TAKEN_OVER') {
+        throw new Error(`operation ${operationId} is left to another instance`);
+      }
     },
 
     async stop(graceMs) {

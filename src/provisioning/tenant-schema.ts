@@ -52,7 +52,7 @@ export interface MigrateTarget {
 export async function migrateAs(
   cluster: Cluster,
   set: MigrationSet,
-  { database, role, signal, admin = cluster.admin }: MigrateTarget,
+  { database, role, signal, admin = (work) => cluster.admin(work) }: MigrateTarget,
 ): Promise<void> {
   const temporary = !(await admin((client) => Promise.resolve(client.isSuperuser)));
   const change = (statement: string): Promise<unknown> =>

@@ -4,7 +4,9 @@ import type { RestRequest } from './route.ts';
 
 /** A text of 1 to `max` characters, counted as code points, as PostgreSQL counts them. */
 export function boundedText(max: number) {
-  return z.string().check((context) => {
+  // What JSON Schema makes of the check, and of the NUL that is refused further in.
+  const text = z.string().meta({ minLength: 1, maxLength: max, pattern: '^[^\\u0000]*$' });
+  return text.check((context) => {
     const length = context.value.length > 2 * max ? Infinity : Array.from(context.value).length;
     if (length === 0) {
       context.issues.push({

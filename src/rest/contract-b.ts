@@ -1,44 +1,41 @@
 import { z } from 'zod';
+import { reservedSlugs, slugMaxLength, slugPattern } from '../provisioning/names.ts';
 import { boundedText } from './body.ts';
+import { codeBody } from './error-bodies.ts';
 import { codeForm, type ErrorForm } from './errors.ts';
+import { acceptedDocs } from './operation-docs.ts';
 import { acceptedReply, operationFields } from './operations.ts';
+import { pageLinks, paginationSchema, paging } from './paging.ts';
+import { creationProblems } from './problems.ts';
 import { route, type Dialect, type MutationPayload } from './route.ts';
+import {
+  tenantBody,
+  tenantExample,
+  tenantFields,
+  tenantSchema,
+  type TenantResult,
+} from './tenant-body.ts';
 import { tenantVariables } from './tenant-key.ts';
 
-interface TenantResult {
-  readonly id: string;
-  readonly number: number;
-  readonly name: string;
-  readonly slug: string;
-  readonly status: string;
-  readonly domain: string | null;
-  readonly createdAt: string;
-  readonly deletedAt: string | null;
-  readonly purgeAt: string | null;
-  readonly database: { readonly schemaName: string | null } | null;
-}
+const creation = z
+  .object({
+    name: boundedText(255),
+    // Checked by `createTenant`, whose rules these are.
+    slug: z.string().meta({
+      minLength: 1,
+      maxLength: slugMaxLength,
+      pattern: slugPattern.source,
+      not: { enum: [...reservedSlugs] },
+      description: 'Unique; neither a reserved word nor a UUID.',
+    }),
+  })
+  .meta({ id: 'NewTenantB', description: 'A tenant as contract B asks for it.' });
 
-const tenantFields =
-  'id number name slug status domain createdAt deletedAt purgeAt database { schemaName }';
+const created = tenantSchema
+  .pick({ id: true, name: true, slug: true, status: true, created_at: true })
+  .meta({ id: 'CreatedTenantB', description: 'A new tenant as contract B tells of it.' });
 
-/** What both B's and C's clients read of a tenant. */
-function tenantBody(tenant: TenantResult): object {
-  return {
-    id: tenant.id,
-    name: tenant.name,
-    slug: tenant.slug,
-    status: tenant.status.toLowerCase(),
-    created_at: tenant.createdAt,
-    deleted_at: tenant.deletedAt,
-    purge_at: tenant.purgeAt,
-    tenant_id: tenant.number,
-    tenant_name: tenant.name,
-    domain: tenant.domain,
-    schema_name: tenant.database?.schemaName ?? null,
-  };
-}
-
-const creation = z.object({ name: boundedText(255), slug: z.string() });
+const slugParam = { description: 'Its slug; its UUID and its number do too.', example: 'acme' };
 
 interface Created {
   readonly createTenant: MutationPayload & { readonly tenant: TenantResult | null };
@@ -67,11 +64,35 @@ const createRoute = route<z.output<typeof creation>, Created>({
     const body = { id, name, slug, status: status.toLowerCase(), created_at: createdAt };
     return { status: 201, body };
   },
-});
-
-const paging = z.object({
-  page: wholeNumber('page', 1, 1_000_000),
-  limit: wholeNumber('limit', 50, 100),
+  docs: {
+    operationId: 'createTenantB',
+    summary: 'Make a tenant',
+    description:
+      'Answers when the database was created with its base tables, verified with the tenant’s own credentials and registered; whatever fails before is undone.',
+    requests: {
+      acme: { summary: 'A tenant', value: { name: 'Acme Corp', slug: 'acme' } },
+      another: {
+        summary: 'Several words in a slug',
+        value: { name: 'Globex Corporation', slug: 'globex-north_2' },
+      },
+    },
+    replies: {
+      201: {
+        description: 'The database is there, verified and registered.',
+        schema: created,
+        example: {
+          id: tenantExample.id,
+          name: tenantExample.name,
+          slug: tenantExample.slug,
+          status: tenantExample.status,
+          created_at: tenantExample.created_at,
+        },
+        links: { getTenantB: { slug: 'slug' }, deleteTenantB: { slug: 'slug' } },
+      },
+      202: acceptedDocs('CREATE'),
+    },
+    problems: { TAKEN: "Tenant with slug 'acme' already exists", ...creationProblems },
+  },
 });
 
 interface Listed {
@@ -99,6 +120,25 @@ const listRoute = route<null, Listed, z.output<typeof paging>>({
     body: { tenants: nodes.map(tenantBody), pagination },
     headers: { Link: pageLinks(`${publicUrl}/api/tenants`, pagination) },
   }),
+  docs: {
+    operationId: 'listTenantsB',
+    summary: 'All tenants, page by page',
+    description:
+      'Newest last. Deleted ones are there with their status; purged ones, and those that could not be made, are not. Each has the fields of contract C too.',
+    replies: {
+      200: {
+        description: 'One page.',
+        schema: z
+          .object({ tenants: z.array(tenantSchema), pagination: paginationSchema })
+          .meta({ id: 'TenantList', description: 'A page of tenants.' }),
+        example: {
+          tenants: [tenantExample],
+          pagination: { page: 1, limit: 50, total: 1, pages: 1 },
+        },
+        headers: ['Link'],
+      },
+    },
+  },
 });
 
 const getRoute = route<null, { readonly tenant: TenantResult | null }>({
@@ -112,6 +152,14 @@ const getRoute = route<null, { readonly tenant: TenantResult | null }>({
   variables: ({ params }) => tenantVariables(params['slug'] ?? ''),
   respond: ({ tenant }) =>
     tenant === null || gone.has(tenant.status) ? null : { status: 200, body: tenantBody(tenant) },
+  docs: {
+    operationId: 'getTenantB',
+    summary: 'One tenant',
+    description: 'Also a deleted one.',
+    params: { slug: slugParam },
+    replies: { 200: { description: 'The tenant.', schema: tenantSchema, example: tenantExample } },
+    problems: { NOT_FOUND: 'Not found' },
+  },
 });
 
 /** Purged, or never made: an id may still name what is left of it, this contract does not. */
@@ -139,6 +187,32 @@ const deleteRoute = route<null, Deleted>({
     if (operation == null || tenant === null) return null; // deleted already
     return wait ? { status: 200, body: tenantBody(tenant) } : acceptedReply(operation);
   },
+  docs: {
+    operationId: 'deleteTenantB',
+    summary: 'Delete a tenant softly',
+    description:
+      'Nobody can log in any more and its sessions end; the data stays until `purge_at`, its slug and name stay taken. Deleted already: `404`.',
+    params: { slug: slugParam },
+    replies: {
+      200: {
+        description: 'The tenant, deleted.',
+        schema: tenantSchema,
+        example: {
+          ...tenantExample,
+          status: 'deleted',
+          deleted_at: '2026-01-18T09:00:00.000Z',
+          purge_at: '2026-02-17T09:00:00.000Z',
+        },
+      },
+      202: acceptedDocs('DELETE'),
+    },
+    problems: {
+      NOT_FOUND: 'Not found',
+      INVALID_STATE: 'Another operation on this tenant is under way',
+      PROTECTED: 'Deletion protection of this tenant is on',
+      PROVISIONING_FAILED: 'Step disable_login failed. Everything was undone.',
+    },
+  },
 });
 
 /** As `codeForm`, with the message that this contract's clients know for a bad slug. */
@@ -155,35 +229,10 @@ export const contractB: Dialect = {
   prefix: '/api/tenants',
   errors,
   apiKeyOnCreate: false,
+  docs: {
+    tag: 'Contract B',
+    description: 'A database `dbtools_tenant_{slug}` for each tenant, at `/api/tenants`.',
+    errorBody: codeBody,
+  },
   routes: [createRoute, listRoute, getRoute, deleteRoute],
 };
-
-function wholeNumber(name: string, fallback: number, max: number) {
-  return z
-    .string()
-    .default(String(fallback))
-    .transform((text, context) => {
-      const value = /^[0-9]{1,9}$/.test(text) ? Number(text) : 0;
-      if (value >= 1 && value <= max) return value;
-      const message = `${name} must be a whole number from 1 to ${max}`;
-      context.issues.push({ code: 'custom', message, input: text });
-      return z.NEVER;
-    });
-}
-
-/** RFC 8288. */
-function pageLinks(
-  path: string,
-  { page, limit, pages }: { readonly page: number; readonly limit: number; readonly pages: number },
-): string {
-  const last = Math.max(1, pages);
-  const targets = {
-    first: 1,
-    ...(page > 1 ? { prev: Math.min(page - 1, last) } : {}),
-    ...(page < last ? { next: page + 1 } : {}),
-    last,
-  };
-  return Object.entries(targets)
-    .map(([rel, target]) => `<${path}?page=${target}&limit=${limit}>; rel="${rel}"`)
-    .join(', ');
-}

@@ -56,12 +56,21 @@ const statuses: Readonly<Record<ProblemCode, readonly [a: number, others: number
 };
 
 /** Codes that contracts B, C and D call differently. */
-const wireCodes: Partial<Record<ProblemCode, string>> = {
+const otherNames: Partial<Record<ProblemCode, string>> = {
   INVALID: 'VALIDATION_ERROR',
   MALFORMED_JSON: 'VALIDATION_ERROR',
   BAD_USER_INPUT: 'VALIDATION_ERROR',
   TAKEN: 'CONFLICT',
 };
+
+/** Every code that `codeForm` may tell. */
+export function wireCodes(): string[] {
+  return [...new Set((Object.keys(statuses) as ProblemCode[]).map(wireCode))];
+}
+
+function wireCode(code: ProblemCode): string {
+  return otherNames[code] ?? code;
+}
 
 /** Form of contract A: `{"detail": "…"}`, or for 422 a list with a place for each problem. */
 export const detailForm: ErrorForm = ({ code, message, issues, headers }) => {
@@ -82,7 +91,7 @@ export const codeForm: ErrorForm = ({ code, message, issues, headers }) => ({
   status: statuses[code][1],
   body: {
     error: {
-      code: wireCodes[code] ?? code,
+      code: wireCode(code),
       message,
       ...(issues === undefined
         ? {}

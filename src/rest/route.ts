@@ -1,6 +1,7 @@
 import type { ExecutionResult } from 'graphql';
 import type { z } from 'zod';
 import type { Failure } from '../errors.ts';
+import type { DialectDocs, RouteDocs } from './docs.ts';
 import type { ErrorForm } from './errors.ts';
 import type { Reply } from './reply.ts';
 
@@ -77,7 +78,37 @@ export interface Route<Body = unknown, Data = Record<string, unknown>, Query = u
   readonly variables: (input: RouteInput<Body, Query>) => Readonly<Record<string, unknown>>;
   /** Response to a result without problems. Null: what was asked for is not there. */
   readonly respond: (data: Data, input: RouteInput<Body, Query>) => Reply | null;
+  /** What `/openapi.json` tells of it beyond all this. */
+  readonly docs: RouteDocs;
 }
+
+/** One server-sent event; `body` goes out as JSON. */
+export interface ServerSentEvent {
+  /** For `Last-Event-ID`; null: a client cannot go on from it. */
+  readonly id: string | null;
+  /** Its type: what an `EventSource` listens for. */
+  readonly event: string;
+  readonly body: unknown;
+}
+
+/** A route that answers with server-sent events: one for each result of a subscription. */
+export interface StreamRoute<Data = Record<string, unknown>> {
+  readonly method: 'GET';
+  readonly path: string;
+  /** The GraphQL subscription it runs. */
+  readonly document: string;
+  /** `after`: the `Last-Event-ID` of a client that goes on; null: it begins. */
+  readonly variables: (input: {
+    readonly params: Readonly<Record<string, string>>;
+    readonly after: number | null;
+  }) => Readonly<Record<string, unknown>>;
+  readonly event: (data: Data) => ServerSentEvent;
+  readonly docs: RouteDocs;
+}
+
+/** What `/openapi.json` needs of a route; one that is no contract's runs no document. */
+export type DocumentedRoute = Pick<Route, 'method' | 'path' | 'docs'> &
+  Partial<Pick<Route, 'body' | 'query' | 'document'>>;
 
 /** A contract: a table of routes, and the form of its errors. */
 export interface Dialect {
@@ -87,7 +118,8 @@ export interface Dialect {
   readonly errors: ErrorForm;
   /** Whether its creations hand out an API key. */
   readonly apiKeyOnCreate: boolean;
-  readonly routes: readonly Route[];
+  readonly docs: DialectDocs;
+  readonly routes: readonly (Route | StreamRoute)[];
 }
 
 /** Runs a parsed document through the gateway's own execution, with every plugin that applies. */
@@ -99,4 +131,9 @@ export type Execute = (
 /** Keeps a route's own types while it is written, and gives it the table's type. */
 export function route<Body, Data, Query = unknown>(definition: Route<Body, Data, Query>): Route {
   return definition as unknown as Route;
+}
+
+/** The same for a route that streams. */
+export function streamRoute<Data>(definition: StreamRoute<Data>): StreamRoute {
+  return definition as unknown as StreamRoute;
 }

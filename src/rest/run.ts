@@ -123,9 +123,11 @@ const refusals: ReadonlySet<string> = new Set<ProblemCode>([
   'RATE_LIMITED',
   'BAD_USER_INPUT',
   'NOT_FOUND',
+  'UNAVAILABLE',
 ]);
 
-function topLevelProblem(result: ExecutionResult, errors: ErrorForm): Reply | null {
+/** What is wrong with a result as a whole, in a contract's form; null: nothing. */
+export function topLevelProblem(result: ExecutionResult, errors: ErrorForm): Reply | null {
   const [error] = result.errors ?? [];
   if (error === undefined) return null;
   const { code, http } = error.extensions as {

@@ -72,6 +72,7 @@ export const builder = new SchemaBuilder<{
 
 builder.queryType({ description: 'What can be asked.' });
 builder.mutationType({ description: 'What can be done.' });
+builder.subscriptionType({ description: 'What can be watched while it happens.' });
 
 builder.globalConnectionField('totalCount', (t) =>
   t.int({

@@ -9,6 +9,7 @@ import type { Cluster } from '../postgres/cluster.ts';
 import type { Request } from '../provisioning/request.ts';
 import type { ProvisioningService } from '../provisioning/service.ts';
 import type { EventLog } from '../progress/event-log.ts';
+import type { EventSubscriptions } from '../progress/event-subscriptions.ts';
 import type { MigrationSet } from '../postgres/migrations.ts';
 
 /** What resolvers work with, the same for every request. */
@@ -17,6 +18,7 @@ export interface Gateway {
   readonly clusters: ReadonlyMap<string, Cluster>;
   readonly provisioning: ProvisioningService;
   readonly eventLog: EventLog;
+  readonly eventSubscriptions: EventSubscriptions;
   readonly tenantMigrations: MigrationSet;
   readonly log: Logger;
 }
@@ -34,4 +36,6 @@ export interface Loaders {
 export interface Context extends Request {
   readonly gateway: Gateway;
   readonly loaders: Loaders;
+  /** Aborts when the client is gone: nobody reads what a subscription would still tell. */
+  readonly signal: AbortSignal;
 }

@@ -9,6 +9,7 @@ const statuses: Readonly<Record<RefusalCode, number>> = {
   FORBIDDEN: 403,
   NOT_FOUND: 404,
   RATE_LIMITED: 429,
+  UNAVAILABLE: 503,
 };
 
 /** A refusal as a top-level GraphQL error, with the HTTP status it sets when no field has data. */

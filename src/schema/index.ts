@@ -4,6 +4,7 @@ import './scalars.ts';
 import './viewer.ts';
 import './tenant.ts';
 import './operation.ts';
+import './progress.ts';
 import './tenants-page.ts';
 import './create-tenant.ts';
 import './delete-tenant.ts';

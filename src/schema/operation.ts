@@ -29,7 +29,7 @@ const OperationKind = builder.enumType('OperationKind', {
   }),
 });
 
-const OperationStatus = builder.enumType('OperationStatus', {
+export const OperationStatus = builder.enumType('OperationStatus', {
   description: 'How far an operation is.',
   values: described(operationStatuses, {
     SCHEDULED: 'Will begin later.',
@@ -43,7 +43,7 @@ const OperationStatus = builder.enumType('OperationStatus', {
   }),
 });
 
-const StepStatus = builder.enumType('StepStatus', {
+export const StepStatus = builder.enumType('StepStatus', {
   description: 'How far a step is.',
   values: described(stepStatuses, {
     STARTED: 'Under way.',

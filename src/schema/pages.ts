@@ -51,7 +51,8 @@ export function pageRequest(args: ConnectionArguments, order: ListOrder): PageRe
 
 /** Cost of a connection: that of its rows, as many as are asked for. */
 export function pageComplexity(args: ConnectionArguments): { field: number; multiplier: number } {
-  return { field: 1, multiplier: args.first ?? args.last ?? defaultLimit };
+  // Longer pages are refused by `pageRequest`, which says what is wrong better than a cost would.
+  return { field: 1, multiplier: Math.min(args.first ?? args.last ?? defaultLimit, maxLimit) };
 }
 
 /** A page as the connection types resolve it. */

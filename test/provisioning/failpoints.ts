@@ -37,9 +37,16 @@ export function scriptFailpoints(): ScriptedFailpoints {
         reached.resolve(undefined);
         return released.promise;
       });
-      return { reached: reached.promise, release: () => void released.resolve(undefined) };
+      return {
+        reached: reached.promise,
+        release() {
+          released.resolve(undefined);
+        },
+      };
     },
-    clear: () => void actions.clear(),
+    clear() {
+      actions.clear();
+    },
   };
 }
 

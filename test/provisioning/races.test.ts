@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
+import { scriptFailpoints } from './failpoints.ts';
 import { createTenant, type CreatePayload } from './tenants.ts';
 
 let world: World;
@@ -108,6 +109,23 @@ describe(`Mutation.createTenant, ${crowd} at once`, () => {
     );
     expect(made).toEqual([{ operation_id: payloads[0]?.operation?.id }]);
   });
+});
+
+test('MAX_TENANTS_PER_PARTNER holds in a race; what was undone does not count', async () => {
+  const failpoints = scriptFailpoints();
+  const limited = await world.start({ failpoints, settings: { MAX_TENANTS_PER_PARTNER: '3' } });
+  const partner = 'small';
+  const create = (index: number) => createTenant(limited, { name: `Few ${index}`, partner });
+  failpoints.fail('create_role:before');
+  expect(statusesOf([await create(0)])).toEqual(['PROVISIONING_FAILED']);
+  failpoints.clear();
+  const payloads = await Promise.all(Array.from({ length: 12 }, (_, index) => create(index)));
+  expect(statusesOf(payloads)).toEqual([
+    ...Array<string>(3).fill('ACTIVE'),
+    ...Array<string>(9).fill('LIMIT_EXCEEDED'),
+  ]);
+  const elsewhere = await createTenant(limited, { name: 'Other', partner: 'another' });
+  expect(elsewhere.tenant?.status).toBe('ACTIVE');
 });
 
 describe('two names of one slug', () => {

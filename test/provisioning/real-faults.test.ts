@@ -88,7 +88,11 @@ describe('a tenant database that its tenant cannot reach fails verify_connection
   });
 
   test.each<[string, string, RegExp]>([
-    ['it opens another database', 'GRANT CONNECT ON DATABASE postgres TO %login%', /open a database/],
+    [
+      'it opens another database',
+      'GRANT CONNECT ON DATABASE postgres TO %login%',
+      /open a database/,
+    ],
     ['it opens everybody’s', 'GRANT pg_read_all_data TO %login%', /member of a role/],
     ['it may make databases', 'ALTER ROLE %login% CREATEDB', /has CREATEDB/],
     ['it may make roles', 'ALTER ROLE %login% CREATEROLE', /has CREATEROLE/],

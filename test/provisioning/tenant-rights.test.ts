@@ -8,7 +8,13 @@ let world: World;
 let acme: Made;
 let other: Made;
 /** The names of both tenants' databases and roles. */
-let names: { database: string; owner: string; login: string; otherOwner: string; otherLogin: string };
+let names: {
+  database: string;
+  owner: string;
+  login: string;
+  otherOwner: string;
+  otherLogin: string;
+};
 
 beforeAll(async () => {
   world = await createWorld();
@@ -115,9 +121,15 @@ describe('a tenant may', () => {
 
 describe('a tenant may not', () => {
   test.each<[string, () => string]>([
-    ['change its database’s settings', () => `ALTER DATABASE "${names.database}" SET work_mem = '1GB'`],
+    [
+      'change its database’s settings',
+      () => `ALTER DATABASE "${names.database}" SET work_mem = '1GB'`,
+    ],
     ['lift its connection limit', () => `ALTER DATABASE "${names.database}" CONNECTION LIMIT 7`],
-    ['become its database’s owner', () => `ALTER DATABASE "${names.database}" OWNER TO "${names.owner}"`],
+    [
+      'become its database’s owner',
+      () => `ALTER DATABASE "${names.database}" OWNER TO "${names.owner}"`,
+    ],
     ['rename its database', () => `ALTER DATABASE "${names.database}" RENAME TO mine`],
     ['close its database', () => `ALTER DATABASE "${names.database}" ALLOW_CONNECTIONS false`],
     ['make it a template', () => `ALTER DATABASE "${names.database}" IS_TEMPLATE true`],
@@ -126,7 +138,10 @@ describe('a tenant may not', () => {
     ['make databases', () => 'CREATE DATABASE more'],
     ['make roles', () => 'CREATE ROLE more'],
     ['forge its role’s marker', () => `COMMENT ON ROLE "${names.owner}" IS 'mine'`],
-    ['lift its login’s connection limit', () => `ALTER ROLE "${names.login}" CONNECTION LIMIT 1000`],
+    [
+      'lift its login’s connection limit',
+      () => `ALTER ROLE "${names.login}" CONNECTION LIMIT 1000`,
+    ],
     ['let its owner role log in', () => `ALTER ROLE "${names.owner}" LOGIN`],
     ['become another tenant', () => `SET ROLE "${names.otherOwner}"`],
     ['become another tenant’s login', () => `SET ROLE "${names.otherLogin}"`],
@@ -136,18 +151,30 @@ describe('a tenant may not', () => {
     ['read passwords the old way', () => 'SELECT passwd FROM pg_shadow'],
     ['read the server’s files', () => `SELECT pg_read_file('PG_VERSION')`],
     ['run programs', () => `COPY settings TO PROGRAM 'cat'`],
-    ['make untrusted functions', () => `CREATE FUNCTION f() RETURNS int LANGUAGE c AS 'libc', 'abs'`],
+    [
+      'make untrusted functions',
+      () => `CREATE FUNCTION f() RETURNS int LANGUAGE c AS 'libc', 'abs'`,
+    ],
     ['read the server’s configuration files', () => 'SELECT * FROM pg_hba_file_rules'],
-    ['end others’ sessions', () => `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-      WHERE usename <> session_user LIMIT 1`],
+    [
+      'end others’ sessions',
+      () => `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE usename <> session_user LIMIT 1`,
+    ],
     ['look at the control plane over a link', () => 'CREATE EXTENSION dblink'],
   ])('%s', async (_name, sql) => {
     expect(await refusal(run(sql()))).toMatch(/^(42501|55006|58P01|0A000)$/);
   });
 
   test.each<[string, () => string]>([
-    ['open its database to everybody', () => `GRANT CONNECT ON DATABASE "${names.database}" TO PUBLIC`],
-    ['open it to another tenant', () => `GRANT CONNECT ON DATABASE "${names.database}" TO "${names.otherLogin}"`],
+    [
+      'open its database to everybody',
+      () => `GRANT CONNECT ON DATABASE "${names.database}" TO PUBLIC`,
+    ],
+    [
+      'open it to another tenant',
+      () => `GRANT CONNECT ON DATABASE "${names.database}" TO "${names.otherLogin}"`,
+    ],
     ['open the control plane', () => `GRANT CONNECT ON DATABASE postgres TO PUBLIC`],
   ])('%s, even where the server only warns', async (_name, sql) => {
     const acl = () =>

@@ -18,7 +18,7 @@ describe.skipIf(folder === null)('JSONTestSuite', () => {
   });
   afterAll(() => world.close());
 
-  const files = folder === null ? [] : readdirSync(folder).filter((name) => /\.json$/.test(name));
+  const files = folder === null ? [] : readdirSync(folder).filter((name) => name.endsWith('.json'));
   const read = (file: string): Buffer => readFileSync(join(folder!, file));
   const types = { y: /^(missing|model_attributes_type)$/, n: /^(json_invalid|missing)$/, i: /./ };
 
@@ -30,8 +30,9 @@ describe.skipIf(folder === null)('JSONTestSuite', () => {
   });
 
   test.for(files)('POST /graphql: %s', async (file) => {
-    const answer = await gateway.post('/graphql', read(file));
-    expect(answer.status).toBe(file === 'y_object_empty.json' ? 200 : 400);
+    const accept = { Accept: 'application/graphql-response+json' };
+    const answer = await gateway.post('/graphql', read(file), accept);
+    expect(answer.status).toBe(400);
     expect(answer.json).toMatchObject({ errors: [{ extensions: { code: 'BAD_REQUEST' } }] });
   });
 

@@ -155,7 +155,8 @@ describe('DATABASE_URL is refused', () => {
     ],
   ])('in one line, and the process exits 1: %s', async (_what, given, message) => {
     const { code, stdout, stderr } = await startAndEnd(onDatabase(given));
-    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(code).toBe(1);
+    expect(stdout).not.toContain('ready');
     expect(stderr).toMatch(/^DATABASE_URL: .*\n$/);
     expect(stderr).toContain(message);
     expect(stderr).not.toContain(password);
@@ -188,6 +189,7 @@ describe('an empty database', () => {
       expect(code).toBe(1);
       expect(stderr).toMatch(/^ENCRYPTION_KEY: this key does not open .*\n$/);
     } finally {
+      await endAll();
       await world.close();
     }
   });

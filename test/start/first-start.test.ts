@@ -25,6 +25,7 @@ describe('with nothing set', () => {
     const message = first.stdout();
     expect(message).toContain(`ready at ${url}\n`);
     expect(message).toContain(`${url}/graphql`);
+    expect(message).toContain(`${url}/docs`);
     expect(message).toContain(DATA_DIR);
     // Log lines are for programs where there is no terminal; there is nothing to tell yet.
     expect(message).not.toContain('{"level"');
@@ -37,6 +38,7 @@ describe('with nothing set', () => {
     }
 
     expect((await fetch(`${url}/graphql`, { headers: { Accept: 'text/html' } })).status).toBe(200);
+    expect((await fetch(`${url}/docs`)).status).toBe(200);
     expect((await fetch(`${url}/readyz`)).status).toBe(200);
     for (const line of first.stdout().slice(message.length).trim().split('\n')) {
       expect(JSON.parse(line)).toMatchObject({ level: expect.any(Number) as number });
@@ -48,15 +50,6 @@ describe('with nothing set', () => {
 
     const second = await startGateway({ settings: { DATA_DIR } });
     expect((await createTenant(await second.listening(), 'acme_corp')).status).toBe(400);
-  });
-
-  it('says nothing but that by npm start', async () => {
-    const settings = { DATA_DIR: await freshDataDir() };
-    const gateway = await startGateway({ settings, by: 'npm' });
-    await gateway.listening();
-    expect(gateway.stdout()).toMatch(/^\n> tenantry@\S+ start\n> exec node \S+\n\n\nTenantry is/);
-    gateway.signal('SIGTERM');
-    expect(await gateway.ended()).toMatchObject({ code: 0, stderr: '' });
   });
 
   it.runIf(isRoot())('works as root where others cannot enter', async () => {

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { realpath } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { settingNames } from '../../src/config.ts';
+import { settingNames } from '../../src/config/settings.ts';
 import { generateEncryptionKey } from '../../src/crypto/envelope.ts';
 import { findPostmaster } from '../../src/postgres/embedded-postmaster.ts';
 import { guard } from '../leftovers.ts';
@@ -34,6 +34,8 @@ export interface Ended {
 
 export interface StartOptions {
   readonly settings: Settings;
+  /** Working directory of `node`; default: an empty one. */
+  readonly cwd?: string;
   /** `npm`: by `npm start`; `terminal`: by that on a terminal; default: the process that this runs. */
   readonly by?: 'node' | 'npm' | 'terminal';
 }
@@ -66,7 +68,7 @@ export async function startGateway(options: StartOptions): Promise<GatewayProces
   const child = spawn(program, args, {
     detached: true, // a group of its own, which a Ctrl-C in our terminal does not reach
     ...(by === 'node'
-      ? { cwd: home, env } // which has no .env
+      ? { cwd: options.cwd ?? home, env }
       : // An empty variable wins over the .env of whoever works on this.
         { cwd: project, env: { ...noSettings, ...env } }),
   });

@@ -42,6 +42,15 @@ describe('a setting that is wrong is named in one line', () => {
     await expect(rm(DATA_DIR)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
+  it('.env that cannot be read', async () => {
+    const cwd = await freshDirectory(0o711);
+    await mkdir(join(cwd, '.env'));
+    const gateway = await startGateway({ settings: { DATA_DIR: await freshDataDir() }, cwd });
+    const { code, stderr } = await gateway.ended();
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^\.env: cannot be read; .*\n$/);
+  });
+
   it('PORT in use, and the embedded server ends again', async () => {
     const other = createServer().listen(0, '127.0.0.1');
     await once(other, 'listening');

@@ -17,18 +17,21 @@ afterEach(endAll);
 
 describe('a gateway with the embedded server', () => {
   it.each([
-    { by: 'node', signal: 'SIGTERM', to: 'process' },
-    { by: 'npm', signal: 'SIGTERM', to: 'process' },
-    { by: 'npm', signal: 'SIGINT', to: 'group' }, // as Ctrl-C in a terminal
-  ] as const)('started by $by ends all of it on $signal to its $to', async ({ by, signal, to }) => {
-    const DATA_DIR = await freshDataDir();
-    const gateway = await startGateway({ settings: { DATA_DIR }, by });
-    await gateway.listening();
-    expect(await embeddedPid(DATA_DIR)).not.toBeNull();
-    gateway.signal(signal, to);
-    expect(await gateway.ended()).toMatchObject({ code: 0, stderr: '' });
-    expect(await embeddedPid(DATA_DIR)).toBeNull();
-  });
+    { signal: 'SIGTERM', to: 'process' },
+    { signal: 'SIGINT', to: 'group' }, // as Ctrl-C in a terminal
+  ] as const)(
+    'ends with all that npm start started on $signal to the $to',
+    async ({ signal, to }) => {
+      const DATA_DIR = await freshDataDir();
+      const gateway = await startGateway({ settings: { DATA_DIR }, by: 'npm' });
+      await gateway.listening();
+      expect(gateway.stdout()).toMatch(/^\n> tenantry@\S+ start\n> exec node \S+\n\n\nTenantry is/);
+      expect(await embeddedPid(DATA_DIR)).not.toBeNull();
+      gateway.signal(signal, to);
+      expect(await gateway.ended()).toMatchObject({ code: 0, stderr: '' });
+      expect(await embeddedPid(DATA_DIR)).toBeNull();
+    },
+  );
 
   // Each file is a moment of the start: initdb runs, the server comes up, the tables are there.
   it.each(['postgres.new-', 'postgres/postmaster.pid', 'encryption.key'])(

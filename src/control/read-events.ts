@@ -1,0 +1,109 @@
+import { controlSchema, type Control } from './database.ts';
+import type { StepStatus } from './events.ts';
+import type { OperationStatus } from './operations.ts';
+
+/** One event as it stands in the log. */
+export interface ProgressEvent {
+  /** One counter over the whole log; gaps are allowed. */
+  readonly sequence: number;
+  readonly operationId: string;
+  readonly tenantId: string;
+  readonly batchId: string | null;
+  readonly step: string;
+  readonly status: StepStatus;
+  readonly operationStatus: OperationStatus;
+  readonly percent: number;
+  readonly message: string;
+  readonly at: Date;
+}
+
+/** Statuses in which an operation has ended. */
+const endStatuses: OperationStatus[] = ['SUCCEEDED', 'COMPENSATED', 'FAILED', 'CANCELLED'];
+
+/** Whether nothing follows an event. */
+export function isLastEvent({ operationStatus }: ProgressEvent): boolean {
+  return endStatuses.includes(operationStatus);
+}
+
+/** Whose events to read. */
+export interface EventSelector {
+  readonly operationId: string;
+}
+
+/**
+ * Events after a sequence number, in order, no further than the oldest transaction still open that may
+ * have written events: what commits late would slip in behind a reader that has gone past it.
+ *
+ * @param limit how many at most
+ */
+export async function readEvents(
+  control: Control,
+  { operationId }: EventSelector,
+  afterSequence: number,
+  limit: number,
+): Promise<ProgressEvent[]> {
+  const { rows } = await control
+    .raw<{ rows: ProgressEvent[] }>(readStatement, [operationId, afterSequence, limit])
+    .options({ name: 'read_events' });
+  return rows;
+}
+
+// `pg_snapshot_xmin` alone would be the limit if nobody else wrote on this server: transaction ids are
+// those of all its databases, so a tenant with a transaction open for an hour would keep everybody's
+// progress back for an hour. Left out of account is therefore who is seen to be still at work without
+// a lock on the table: it has written no event so far, and what it will write gets higher numbers. One
+// that ended between the snapshot and the look at the locks is not seen, and counts. The locks are
+// looked at once, and only when there is something beyond the limit.
+const readStatement = `
+  SELECT sequence, operation_id AS "operationId", tenant_id AS "tenantId", batch_id AS "batchId",
+    step, status, operation_status AS "operationStatus", percent, message, at
+  FROM ${controlSchema}.operation_events
+  WHERE operation_id = ? AND sequence > ?
+    AND (xid < pg_snapshot_xmin(pg_current_snapshot()) OR xid < (
+      WITH locks AS MATERIALIZED (SELECT * FROM pg_locks)
+      SELECT coalesce(
+        (SELECT open FROM pg_snapshot_xip(pg_current_snapshot()) AS open
+         WHERE CAST(open AS xid) NOT IN (
+           SELECT bystander.transactionid FROM locks AS bystander
+           WHERE bystander.locktype = 'transactionid' AND bystander.mode = 'ExclusiveLock'
+             AND bystander.granted AND NOT EXISTS (
+               SELECT FROM locks AS writing
+               WHERE writing.virtualtransaction = bystander.virtualtransaction
+                 AND writing.locktype = 'relation' AND writing.mode <> 'AccessShareLock'
+                 AND writing.relation = CAST('${controlSchema}.operation_events' AS regclass)
+                 AND writing.database =
+                   (SELECT oid FROM pg_database WHERE datname = current_database())))
+         ORDER BY open LIMIT 1),
+        pg_snapshot_xmax(pg_current_snapshot()))))
+  ORDER BY sequence LIMIT ?`;
+
+/**
+ * Whether a reader that came as far as `sequence` has seen the whole story of an operation: its last
+ * event, or, where that was lost with the instance that knew it, all there are some seconds after the
+ * operation ended.
+ */
+export async function isWholeStory(
+  control: Control,
+  { operationId }: EventSelector,
+  sequence: number,
+): Promise<boolean> {
+  const { rows } = await control
+    .raw<{ rows: { whole: boolean }[] }>(wholeStatement, [
+      sequence,
+      endStatuses,
+      sequence,
+      operationId,
+    ])
+    .options({ name: 'is_whole_story' });
+  return rows[0]?.whole ?? true; // an operation that is gone tells nothing more
+}
+
+// Longer than an event waits to be written, tries included.
+const wholeStatement = `
+  SELECT finished_at IS NOT NULL AND (
+    EXISTS (SELECT FROM ${controlSchema}.operation_events event
+      WHERE event.operation_id = operation.id AND sequence <= ? AND operation_status = ANY (?))
+    OR finished_at < now() - interval '5 seconds' AND NOT EXISTS (
+      SELECT FROM ${controlSchema}.operation_events event
+      WHERE event.operation_id = operation.id AND sequence > ?)) AS whole
+  FROM ${controlSchema}.operations operation WHERE id = ?`;

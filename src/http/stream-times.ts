@@ -1,0 +1,30 @@
+import type { ServerResponse } from 'node:http';
+
+/** How long streams (WebSocket, server-sent events) wait for what, milliseconds. */
+export interface StreamTimes {
+  /** Between signs of life; proxies cut connections on which nothing happens for a minute. */
+  readonly keepAliveMs: number;
+  /** A reader that takes nothing of what is there for this long is cut off. */
+  readonly stallMs: number;
+  /** From the opening of a WebSocket to its `connection_init`. */
+  readonly initMs: number;
+  /** From closing a WebSocket to cutting it off, where the client does not answer. */
+  readonly closeMs: number;
+}
+
+export const streamTimes: StreamTimes = {
+  keepAliveMs: 12_000,
+  stallMs: 30_000,
+  initMs: 5_000,
+  closeMs: 2_000,
+};
+
+/**
+ * Cuts off the client of a stream that stopped reading. The socket's own timer is enough: keep-alives
+ * are signs of life on it, and none are sent while earlier ones wait.
+ */
+export function cutOffWhenStalled(response: ServerResponse, stallMs: number): void {
+  response.setTimeout(stallMs, () => {
+    response.destroy();
+  });
+}

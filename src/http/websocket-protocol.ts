@@ -1,0 +1,127 @@
+import { randomUUID } from 'node:crypto';
+import {
+  GraphQLError,
+  type DocumentNode,
+  type ExecutionArgs,
+  type ExecutionResult,
+  type GraphQLFormattedError,
+} from 'graphql';
+import { makeServer, type OperationResult, type Server } from 'graphql-ws';
+import type { Logger } from 'pino';
+import type { Recognition } from '../auth/recognition.ts';
+import { Refusal } from '../errors.ts';
+import type { Caller } from '../provisioning/caller.ts';
+import { presentError, presentErrors } from '../schema/errors.ts';
+import { schema } from '../schema/index.ts';
+import type { GraphQLServer } from './graphql.ts';
+import type { Incoming } from './incoming.ts';
+
+export interface ProtocolOptions {
+  readonly graphql: GraphQLServer;
+  readonly recognise: Recognition;
+  readonly log: Logger;
+  /** From the opening of a socket to its `connection_init`, milliseconds. */
+  readonly initMs: number;
+}
+
+/** What is known of one socket. */
+export interface Connection {
+  /** As for a request; each operation gets a request id of its own. */
+  readonly incoming: Omit<Incoming, 'requestId'>;
+  /** Recognised once, by `connection_init`. */
+  caller: Caller | null;
+}
+
+/** Queries, mutations and subscriptions under way on one socket. */
+const maxOperations = 100;
+
+/** GraphQL over `graphql-transport-ws`, through yoga's own parsing, validation and execution. */
+export function createProtocol({
+  graphql,
+  recognise,
+  log,
+  initMs,
+}: ProtocolOptions): Server<Connection> {
+  return makeServer<Record<string, unknown>, Connection>({
+    connectionInitWaitTimeout: initMs,
+
+    async onConnect({ extra, connectionParams = {} }) {
+      try {
+        extra.caller = await recognise(credentialsOf(connectionParams, extra.incoming));
+        return true;
+      } catch (error) {
+        if (error instanceof Refusal) return false; // closes with 4403
+        throw error;
+      }
+    },
+
+    // The plugins' own functions travel as the root value, from `onSubscribe` to here.
+    execute: (args: ExecutionArgs) => (args.rootValue as Engine).execute(args),
+    subscribe: (args: ExecutionArgs) => (args.rootValue as Engine).subscribe(args),
+
+    async onSubscribe({ extra, subscriptions }, _id, { query, operationName, variables }) {
+      if (Object.keys(subscriptions).length > maxOperations) return [tooManyOperations()];
+      const requestId = randomUUID();
+      const incoming = { ...extra.incoming, requestId };
+      const caller = extra.caller === null ? {} : { caller: extra.caller };
+      const engine = graphql.getEnveloped({ incoming, ...caller });
+      try {
+        log.info({ requestId, operationName: operationName ?? null }, 'websocket operation');
+        const document = engine.parse(query) as DocumentNode;
+        const errors = engine.validate(schema, document) as readonly GraphQLError[];
+        if (errors.length > 0) return presented(errors, requestId);
+        return {
+          schema,
+          document,
+          operationName,
+          variableValues: variables,
+          contextValue: await engine.contextFactory(),
+          rootValue: engine satisfies Engine,
+        };
+      } catch (error) {
+        return [presentError(error, { log, requestId })];
+      }
+    },
+
+    onNext: (_context, _id, _payload, _args, { errors, data, extensions }) =>
+      errors && {
+        errors: errors.map(withoutHttp),
+        ...(data === undefined ? {} : { data }),
+        ...(extensions === undefined ? {} : { extensions }),
+      },
+    onError: (_context, _id, _payload, errors) => errors.map(withoutHttp),
+  });
+
+  function presented(errors: readonly GraphQLError[], requestId: string): GraphQLError[] {
+    const result: ExecutionResult = presentErrors({ errors }, { log, requestId });
+    return [...(result.errors ?? [])];
+  }
+}
+
+interface Engine {
+  readonly execute: (args: ExecutionArgs) => OperationResult;
+  readonly subscribe: (args: ExecutionArgs) => OperationResult;
+}
+
+/** From the parameters; clients that are no browsers may also send them as headers of the upgrade. */
+function credentialsOf(
+  parameters: Record<string, unknown>,
+  { authorization, apiKey }: Connection['incoming'],
+) {
+  const { authorization: given } = parameters;
+  if (given === undefined) return { authorization, apiKey };
+  if (typeof given !== 'string') throw new Refusal('UNAUTHENTICATED', 'authorization is no text');
+  return { authorization: given, apiKey };
+}
+
+function tooManyOperations(): GraphQLError {
+  const message = `At most ${maxOperations} operations may be under way on one connection`;
+  return new GraphQLError(message, { extensions: { code: 'RATE_LIMITED' } });
+}
+
+/** `extensions.http` is for the HTTP transport alone. */
+function withoutHttp(error: GraphQLError | GraphQLFormattedError): GraphQLFormattedError {
+  const { extensions: all, ...shown } = error instanceof GraphQLError ? error.toJSON() : error;
+  const { http: _, ...extensions } = all ?? {};
+  return Object.keys(extensions).length === 0 ? shown : { ...shown, extensions };
+}

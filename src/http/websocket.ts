@@ -1,0 +1,159 @@
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CloseCode, handleProtocols } from 'graphql-ws';
+import { WebSocketServer, type WebSocket } from 'ws';
+import { maxBodyBytes } from './body.ts';
+import { graphqlPath } from './graphql-endpoint.ts';
+import { isLoopbackHost } from './host.ts';
+import { describeUpgrade, headerOf } from './incoming.ts';
+import type { StreamTimes } from './stream-times.ts';
+import { createProtocol, type Connection, type ProtocolOptions } from './websocket-protocol.ts';
+
+export interface WebSocketOptions extends Omit<ProtocolOptions, 'initMs'> {
+  /** Where this gateway is to be found from outside; empty: unknown. */
+  readonly publicUrl: string;
+  /** Origins of other hosts whose pages may connect. */
+  readonly corsOrigins: readonly string[];
+  readonly trustedProxies: number;
+  /** Refuse connections whose Host header is not a loopback name (open mode). */
+  readonly loopbackOnly: boolean;
+  readonly times: StreamTimes;
+}
+
+/** GraphQL over WebSocket at `/graphql`. */
+export interface WebSocketEndpoint {
+  /** Answers a request to upgrade: with a socket, or with a refusal. */
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** Tells every client to go elsewhere (1001), and cuts off those that do not go. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** What may wait in memory for one client to read it. */
+const maxBufferedBytes = 4 * 1024 * 1024;
+
+/** Builds the endpoint; the HTTP server hands it what comes as `upgrade`. */
+export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEndpoint {
+  const { log, times } = options;
+  const server = new WebSocketServer({
+    noServer: true,
+    maxPayload: maxBodyBytes,
+    handleProtocols,
+    ...{ closeTimeout: times.closeMs }, // not in the types of ws yet
+  });
+  const protocol = createProtocol({ ...options, initMs: times.initMs });
+  let closing = false;
+
+  // Not graphql-ws's own adapter for ws (`useServer`): whatever clients do wrong, it writes to the
+  // console, and it has no limit on what waits for a client that does not read.
+  function serve(socket: WebSocket, request: IncomingMessage): void {
+    const gone = new AbortController();
+    const incoming = describeUpgrade(request, options.trustedProxies, gone.signal);
+    const connection: Connection = { incoming, caller: null };
+    const alive = keepAlive(socket, times.keepAliveMs);
+    const closed = protocol.opened(
+      {
+        protocol: socket.protocol,
+        send: (message) => send(socket, message),
+        close: (code, reason) => {
+          socket.close(code, reason);
+        },
+        onMessage: (handle) => {
+          socket.on('message', (message) => {
+            handle((message as Buffer).toString()).catch((error: unknown) => {
+              log.error({ err: error }, 'a websocket message could not be handled');
+              socket.close(CloseCode.InternalServerError, 'Internal server error');
+            });
+          });
+        },
+      },
+      connection,
+    );
+    // Frames that are none, or too long: ws closes by itself (1002, 1009). Without a listener that
+    // stays, the error would end the process.
+    socket.on('error', (error) => {
+      log.debug({ err: error, ipAddress: incoming.ipAddress }, 'a websocket client broke a rule');
+    });
+    socket.once('close', (code, reason) => {
+      clearInterval(alive);
+      gone.abort();
+      void closed(code, reason.toString());
+      log.debug({ code, ipAddress: incoming.ipAddress }, 'websocket closed');
+    });
+  }
+
+  return {
+    upgrade(request, socket, head) {
+      socket.on('error', () => undefined); // reset by the client; there is nobody to tell
+      const status = closing ? '503 Service Unavailable' : refusalOf(request, options);
+      if (status === null) {
+        server.handleUpgrade(request, socket, head, serve);
+        return;
+      }
+      socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () =>
+        socket.destroy(),
+      );
+    },
+
+    async close(graceMs) {
+      closing = true;
+      const sockets = [...server.clients];
+      const closed = sockets.map(
+        (socket) => new Promise((resolve) => socket.once('close', resolve)),
+      );
+      for (const socket of sockets) socket.close(1001, 'Going away');
+      await Promise.race([Promise.all(closed), sleep(Math.min(graceMs, times.closeMs))]);
+      for (const socket of server.clients) socket.terminate();
+    },
+  };
+}
+
+/** Why a request may not upgrade, as a status line; null: it may. */
+function refusalOf(request: IncomingMessage, options: WebSocketOptions): string | null {
+  const path = (request.url ?? '/').split('?', 1)[0];
+  if (path !== graphqlPath) return '404 Not Found';
+  const host = headerOf(request, 'host');
+  // As for requests: a page elsewhere may have its own name point at this machine (DNS rebinding).
+  if (options.loopbackOnly && !isLoopbackHost(host)) return '403 Forbidden';
+  // Browsers let any page connect anywhere, with the cookies and from the network of their user.
+  const origin = headerOf(request, 'origin');
+  return origin === null || isAllowed(origin, host, options) ? null : '403 Forbidden';
+}
+
+function isAllowed(
+  origin: string,
+  host: string | null,
+  { corsOrigins, publicUrl }: WebSocketOptions,
+): boolean {
+  const url = URL.parse(origin);
+  return (
+    corsOrigins.includes(origin) ||
+    (url !== null && (url.host === host || url.origin === URL.parse(publicUrl)?.origin))
+  );
+}
+
+/** Resolves when the message has left; at once when the socket is on its way out. */
+function send(socket: WebSocket, message: string): Promise<void> {
+  if (socket.bufferedAmount > maxBufferedBytes) socket.terminate();
+  if (socket.readyState !== socket.OPEN) return Promise.resolve();
+  return new Promise((resolve) => {
+    socket.send(message, () => {
+      resolve();
+    });
+  });
+}
+
+/** Pings, and cuts off who has not answered by the next time. */
+function keepAlive(socket: WebSocket, intervalMs: number): NodeJS.Timeout {
+  let answered = true;
+  socket.on('pong', () => {
+    answered = true;
+  });
+  return setInterval(() => {
+    if (!answered) socket.terminate();
+    else if (socket.readyState === socket.OPEN) {
+      answered = false;
+      socket.ping();
+    }
+  }, intervalMs);
+}

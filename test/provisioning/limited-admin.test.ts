@@ -1,0 +1,149 @@
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { createWorld, type TestGateway, type World } from '../harness.ts';
+import { runningSteps, scriptFailpoints } from './failpoints.ts';
+import { makeMigrationFolder } from './migration-folders.ts';
+import { asTenant, connectionString, createTenant, makeTenant } from './tenants.ts';
+import { endedEvents, expectNothingLeft, expectOrderly, tracesOf } from './traces.ts';
+
+// As on managed servers: the admin may make databases and roles, and owns the control plane.
+const failpoints = scriptFailpoints();
+let world: World;
+let gateway: TestGateway;
+let admin: string;
+
+beforeAll(async () => {
+  world = await createWorld({ admin: 'limited' });
+  gateway = await world.start({ failpoints });
+  admin = new URL(world.controlUrl).username;
+});
+afterEach(async () => {
+  failpoints.clear();
+  expect(await memberships()).toEqual([]);
+});
+afterAll(() => world.close());
+
+/**
+ * Memberships of the admin that weigh on every later privilege check. Those that PostgreSQL 16 and
+ * newer give to the maker of a role, to administrate it alone, do not.
+ */
+async function memberships(): Promise<string[]> {
+  const rows = await world.query<{ role: string }>(
+    `SELECT g.rolname AS role FROM pg_auth_members m
+     JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles u ON u.oid = m.member
+     WHERE u.rolname = $1
+       AND (coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, true)
+         OR coalesce((to_jsonb(m) ->> 'set_option')::boolean, true))`,
+    [admin],
+  );
+  return rows.map((row) => row.role);
+}
+
+test('the admin of this suite is what it should be', async () => {
+  const rows = await world.query(
+    `SELECT rolsuper, rolcreatedb, rolcreaterole, pg_has_role(oid, 'pg_signal_backend', 'USAGE') AS
+     signals FROM pg_roles WHERE rolname = $1`,
+    [admin],
+  );
+  expect(rows).toEqual([
+    { rolsuper: false, rolcreatedb: true, rolcreaterole: true, signals: false },
+  ]);
+});
+
+test.each([{ databaseNaming: 'TENANT_ID' }, { databaseNaming: 'SLUG' }])(
+  'a tenant is made, $databaseNaming',
+  async (input) => {
+    const made = await makeTenant(gateway, { name: 'Managed', ...input });
+    const { database } = made.tenant;
+    const [row] = await world.query(
+      `SELECT datdba::regrole::text AS owner, EXISTS (
+         SELECT FROM aclexplode(datacl) acl WHERE acl.grantee = 0) AS public
+       FROM pg_database WHERE datname = $1`,
+      [database.databaseName],
+    );
+    expect(row).toEqual({ owner: admin, public: false });
+    const { rows } = await asTenant(world, made.tenant.id, (client) =>
+      client.query(
+        `SELECT current_user::text AS "worksAs", tableowner::text AS owner FROM pg_tables
+         WHERE tablename = 'settings'`,
+      ),
+    );
+    const owner = `own_${made.tenant.id.replaceAll('-', '_')}`;
+    expect(rows).toEqual([{ worksAs: owner, owner }]);
+  },
+);
+
+test('many are made at once', async () => {
+  const payloads = await Promise.all(
+    Array.from({ length: 12 }, (_, index) => createTenant(gateway, { name: `Crowd ${index}` })),
+  );
+  expect(payloads.flatMap((payload) => payload.userErrors)).toEqual([]);
+});
+
+test.each(runningSteps)('a failure in %s is undone', async (step) => {
+  failpoints.fail(`${step}:before`);
+  const slug = step.replaceAll('_', '-');
+  const input = { name: step, slug, databaseNaming: 'SLUG' };
+  const payload = await createTenant(gateway, input);
+  expect(payload.userErrors).toMatchObject([{ code: 'PROVISIONING_FAILED' }]);
+  await expectNothingLeft(world, gateway, payload.operation!.id);
+  expectOrderly(await endedEvents(world, payload.operation!.id));
+  failpoints.clear();
+  await makeTenant(gateway, input);
+});
+
+test('an undo ends the sessions of the tenant', async () => {
+  const sessions: pg.Client[] = [];
+  failpoints.at('activate:before', async () => {
+    const [pending] = await world.query<{ id: string }>(
+      `SELECT tenant_id AS id FROM control_plane.tenant_databases WHERE status = 'PENDING'`,
+    );
+    // What is not sealed yet, the tenant cannot know: the role gets another password for this.
+    const [row] = await world.query<{ login: string; database: string }>(
+      `SELECT login_role AS login, database_name AS database FROM control_plane.tenant_databases
+       WHERE tenant_id = $1`,
+      [pending!.id],
+    );
+    await world.query(`ALTER ROLE "${row!.login}" PASSWORD 'known'`);
+    const url = new URL(world.controlUrl);
+    url.username = row!.login;
+    url.password = 'known';
+    url.pathname = `/${row!.database}`;
+    for (const client of [new pg.Client(url.href), new pg.Client(url.href)]) {
+      client.on('error', () => undefined);
+      await client.connect();
+      sessions.push(client);
+    }
+    await sessions[0]!.query('BEGIN; CREATE TABLE held (id int)');
+    throw new Error('failpoint');
+  });
+  const payload = await createTenant(gateway, { name: 'In session', slug: 'in-session' });
+  expect(payload.userErrors).toMatchObject([{ code: 'PROVISIONING_FAILED' }]);
+  await expectNothingLeft(world, gateway, payload.operation!.id);
+  expect(sessions).toHaveLength(2);
+  for (const session of sessions) {
+    await expect(session.query('SELECT 1')).rejects.toThrow();
+  }
+});
+
+test('a tenant migration that fails is told, and undone', async () => {
+  const folder = await makeMigrationFolder();
+  await folder.write('001_bad', 'SELECT nonsense');
+  const bad = await world.start({ settings: { TENANT_MIGRATIONS_DIR: folder.path } });
+  const payload = await createTenant(bad, { name: 'Badly migrated' });
+  expect(payload.userErrors[0]?.message).toContain('tenant migration 001_bad failed');
+  await expectNothingLeft(world, bad, payload.operation!.id);
+  await bad.close();
+  await folder.remove();
+});
+
+test('a tenant cannot become the admin, nor reach its database', async () => {
+  const { tenant, operation } = await makeTenant(gateway, { name: 'Curious' });
+  await expect(
+    asTenant(world, tenant.id, (client) => client.query(`SET ROLE "${admin}"`)),
+  ).rejects.toMatchObject({ code: '42501' });
+  const url = new URL(await connectionString(world, tenant.id));
+  url.pathname = new URL(world.controlUrl).pathname;
+  await expect(new pg.Client(url.href).connect()).rejects.toMatchObject({ code: '42501' });
+  expect((await tracesOf(world, operation.id)).roles).toHaveLength(2);
+});

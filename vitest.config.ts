@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
 
 // Vite would give the sources graphql's CommonJS build, while yoga imports the module: two classes of
 // the same error, of which each side knows only its own. Node gives both the module.
@@ -9,6 +9,7 @@ export default defineConfig({
   resolve: { alias: [{ find: /^graphql$/, replacement: graphql }] },
   test: {
     include: ['test/**/*.test.ts'],
+    exclude: [...configDefaults.exclude, 'test/browser/**'], // npm run test:browser
     globalSetup: 'test/global-setup.ts',
     pool: 'forks',
     // Each file has databases of its own on the one server; more workers only make them wait on it.

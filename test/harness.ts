@@ -227,7 +227,7 @@ async function refuseLeaks(pool: pg.Pool): Promise<void> {
 async function everythingMade(pool: pg.Pool): Promise<Leftovers> {
   const databases = await pool.query<{ name: string }>(
     `SELECT datname AS name FROM pg_database WHERE datname IN
-       (SELECT database_name FROM control_plane.tenant_databases
+       (SELECT database_name FROM control_plane.tenant_databases WHERE status <> 'DROPPED'
         UNION SELECT 'car_' || replace(tenant_id::text, '-', '_') FROM control_plane.tenant_databases
         UNION SELECT database_name FROM control_plane.templates)`,
   );

@@ -49,7 +49,7 @@ export async function removeLeftovers(): Promise<void> {
  */
 export function guard(target: number): ChildProcess {
   // Its standard input ends when we do.
-  const guardian = spawn('sh', ['-c', `cat >/dev/null; kill -9 ${target}`], {
+  const guardian = spawn('sh', ['-c', `read -r _; kill -9 ${target}`], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
   });

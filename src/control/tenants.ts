@@ -1,7 +1,6 @@
 import type { Knex } from 'knex';
 import type { Control } from './database.ts';
 import { controlSchema } from './database.ts';
-import { readPage, type Page, type PageRequest, type SortOrder } from './pages.ts';
 
 export const tenantStatuses = [
   'SCHEDULED',
@@ -52,7 +51,8 @@ export interface Tenant {
   readonly lastActivityAt: Date | null;
 }
 
-const columns = {
+/** Columns by the names of their properties. */
+export const tenantColumns = {
   id: 'id',
   number: 'number',
   partner: 'partner',
@@ -87,28 +87,8 @@ export type TenantKey =
   | { readonly slug: string }
   | { readonly domain: string };
 
-export interface TenantFilter {
-  readonly status?: readonly TenantStatus[];
-  readonly environment?: readonly Environment[];
-  readonly isolation?: readonly IsolationKind[];
-  readonly cluster?: string;
-  /** Part of the name, slug or domain, without case. */
-  readonly search?: string;
-  readonly createdAfter?: Date;
-  readonly createdBefore?: Date;
-  /** Tenants whose database is (or is not) at this migration. */
-  readonly behindMigrations?: { readonly behind: boolean; readonly newest: string | null };
-}
-
-export const tenantOrders = {
-  CREATED_AT: { column: 'created_at', type: 'timestamptz' },
-  NAME: { column: 'name', type: 'text' },
-  SLUG: { column: 'slug', type: 'text' },
-  UPDATED_AT: { column: 'updated_at', type: 'timestamptz' },
-} as const satisfies Record<string, Omit<SortOrder, 'descending'>>;
-
 /** Statuses that a list shows only when it is asked for them. */
-const hiddenStatuses: readonly TenantStatus[] = ['FAILED', 'PURGED'];
+export const hiddenStatuses: readonly TenantStatus[] = ['FAILED', 'PURGED'];
 
 /** What the reserving transaction knows of a new tenant. */
 export type NewTenant = Pick<
@@ -130,7 +110,7 @@ export type NewTenant = Pick<
 
 /** Inserts a tenant as PROVISIONING. Broken constraints name `tenants_slug_taken` or `tenants_domain_taken`. */
 export async function insertTenant(control: Control, tenant: NewTenant): Promise<Tenant> {
-  const rows = (await table(control)
+  const rows = (await tenantTable(control)
     .insert({
       id: tenant.id,
       partner: tenant.partner,
@@ -158,7 +138,7 @@ export async function findTenant(
   scope: Scope,
   key: TenantKey,
 ): Promise<Tenant | null> {
-  const query = scoped(table(control), scope);
+  const query = scoped(tenantTable(control), scope);
   if ('id' in key) void query.where('id', key.id);
   else if ('number' in key) void query.where({ number: key.number });
   else {
@@ -166,7 +146,7 @@ export async function findTenant(
     if ('slug' in key) void query.where('slug', key.slug);
     else void query.whereRaw('lower(domain) = lower(?)', [key.domain]);
   }
-  return ((await query.select(columns).first()) as Tenant | undefined) ?? null;
+  return ((await query.select(tenantColumns).first()) as Tenant | undefined) ?? null;
 }
 
 /** Tenants by id, in no order; those the scope may not see are left out. */
@@ -175,45 +155,9 @@ export async function findTenants(
   scope: Scope,
   ids: readonly string[],
 ): Promise<Tenant[]> {
-  return (await scoped(table(control), scope).whereIn('id', ids).select(columns)) as Tenant[];
-}
-
-/** One page of the tenants that the scope may see. */
-export function listTenants(
-  control: Control,
-  scope: Scope,
-  filter: TenantFilter,
-  order: { readonly field: keyof typeof tenantOrders; readonly descending: boolean },
-  page: PageRequest,
-): Promise<Page<Tenant>> {
-  return readPage<Tenant>(
-    filtered(scoped(table(control), scope), control, filter),
-    columns,
-    { ...tenantOrders[order.field], descending: order.descending },
-    page,
-  );
-}
-
-/**
- * Tenants by page number, oldest first: for clients that count pages. Drifts under deletions, as page
- * numbers do; `listTenants` does not.
- */
-export async function listTenantsByPage(
-  control: Control,
-  scope: Scope,
-  page: { readonly number: number; readonly limit: number },
-): Promise<{ readonly tenants: readonly Tenant[]; readonly total: number }> {
-  const list = scoped(table(control), scope).whereNotIn('status', hiddenStatuses);
-  const [tenants, counted] = await Promise.all([
-    list
-      .clone()
-      .select(columns)
-      .orderBy(['created_at', 'id'])
-      .offset((page.number - 1) * page.limit)
-      .limit(page.limit),
-    list.clone().count({ count: '*' }).first(),
-  ]);
-  return { tenants: tenants as Tenant[], total: (counted as { count: number }).count };
+  return (await scoped(tenantTable(control), scope)
+    .whereIn('id', ids)
+    .select(tenantColumns)) as Tenant[];
 }
 
 /** Takes the lock under which `uniqueName` is decided, until the transaction ends. */
@@ -231,7 +175,7 @@ export async function tenantNameTaken(
   partner: string,
   name: string,
 ): Promise<boolean> {
-  const row: unknown = await table(trx)
+  const row: unknown = await tenantTable(trx)
     .where({ partner, name })
     .whereNotIn('status', hiddenStatuses)
     .first('id');
@@ -240,7 +184,7 @@ export async function tenantNameTaken(
 
 /** How many tenants a partner has that count against its limit. */
 export async function countTenants(trx: Control, partner: string): Promise<number> {
-  const row = (await table(trx)
+  const row = (await tenantTable(trx)
     .where({ partner })
     .whereNotIn('status', hiddenStatuses)
     .count({ count: '*' })
@@ -250,7 +194,7 @@ export async function countTenants(trx: Control, partner: string): Promise<numbe
 
 /** Of these slugs, those that are taken. */
 export async function takenSlugs(trx: Control, slugs: readonly string[]): Promise<string[]> {
-  const rows = (await table(trx)
+  const rows = (await tenantTable(trx)
     .whereRaw('slug = ANY (?)', [slugs as string[]])
     .whereNotIn('status', hiddenStatuses)
     .select('slug')
@@ -260,7 +204,7 @@ export async function takenSlugs(trx: Control, slugs: readonly string[]): Promis
 
 /** PROVISIONING → ACTIVE. False when the tenant is in another status. */
 export async function activateTenant(trx: Control, id: string): Promise<boolean> {
-  const changed = await table(trx)
+  const changed = await tenantTable(trx)
     .where({ id, status: 'PROVISIONING' })
     .update({ status: 'ACTIVE', activated_at: trx.fn.now(), updated_at: trx.fn.now() })
     .options({ name: 'activate_tenant' });
@@ -269,8 +213,8 @@ export async function activateTenant(trx: Control, id: string): Promise<boolean>
 
 /** One tenant that the scope may see, its row locked until the transaction ends. */
 export async function lockTenant(trx: Control, scope: Scope, id: string): Promise<Tenant | null> {
-  const query = scoped(table(trx), scope).where({ id }).forUpdate();
-  return ((await query.first(columns)) as Tenant | undefined) ?? null;
+  const query = scoped(tenantTable(trx), scope).where({ id }).forUpdate();
+  return ((await query.first(tenantColumns)) as Tenant | undefined) ?? null;
 }
 
 /** ACTIVE or SUSPENDED → DELETED, to be purged after so many days. False in another status. */
@@ -279,7 +223,7 @@ export async function markTenantDeleted(
   id: string,
   retentionDays: number,
 ): Promise<boolean> {
-  const changed = await table(trx)
+  const changed = await tenantTable(trx)
     .where({ id })
     .whereIn('status', ['ACTIVE', 'SUSPENDED'])
     .update({
@@ -295,52 +239,23 @@ export async function markTenantDeleted(
 
 /** PROVISIONING → FAILED, which frees its names. */
 export async function releaseTenant(trx: Control, id: string): Promise<void> {
-  await table(trx)
+  await tenantTable(trx)
     .where({ id, status: 'PROVISIONING' })
     .update({ status: 'FAILED', updated_at: trx.fn.now() });
 }
 
-function table(control: Control): Knex.QueryBuilder {
+/** A query on the table of tenants. */
+export function tenantTable(control: Control): Knex.QueryBuilder {
   return control.withSchema(controlSchema).from('tenants');
 }
 
-function scoped(query: Knex.QueryBuilder, scope: Scope): Knex.QueryBuilder {
+/** The rows of a query that the scope may see. */
+export function scoped(query: Knex.QueryBuilder, scope: Scope): Knex.QueryBuilder {
   return scope === null ? query : query.where('partner', scope.partner);
-}
-
-function filtered(
-  query: Knex.QueryBuilder,
-  control: Control,
-  filter: TenantFilter,
-): Knex.QueryBuilder {
-  if (filter.status === undefined) void query.whereNotIn('status', hiddenStatuses);
-  else void query.whereIn('status', filter.status);
-  if (filter.environment !== undefined) void query.whereIn('environment', filter.environment);
-  if (filter.isolation !== undefined) void query.whereIn('isolation', filter.isolation);
-  if (filter.createdAfter !== undefined) void query.where('created_at', '>', filter.createdAfter);
-  if (filter.createdBefore !== undefined) void query.where('created_at', '<', filter.createdBefore);
-  if (filter.search !== undefined) {
-    const pattern = `%${filter.search.replaceAll(/[\\%_]/g, '\\$&')}%`;
-    void query.where((any) => {
-      for (const column of ['name', 'slug', 'domain']) void any.orWhereILike(column, pattern);
-    });
-  }
-  const databases = (): Knex.QueryBuilder =>
-    control.withSchema(controlSchema).from('tenant_databases').select('tenant_id');
-  if (filter.cluster !== undefined) {
-    void query.whereIn('id', databases().where('cluster', filter.cluster));
-  }
-  if (filter.behindMigrations !== undefined) {
-    const { behind, newest } = filter.behindMigrations;
-    const at = databases().whereRaw('migration_version IS NOT DISTINCT FROM ?', [newest]);
-    if (behind) void query.whereNotIn('id', at);
-    else void query.whereIn('id', at);
-  }
-  return query;
 }
 
 function fromRow(row: Record<string, unknown>): Tenant {
   return Object.fromEntries(
-    Object.entries(columns).map(([property, column]) => [property, row[column]]),
+    Object.entries(tenantColumns).map(([property, column]) => [property, row[column]]),
   ) as unknown as Tenant;
 }

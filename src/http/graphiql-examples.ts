@@ -1,11 +1,19 @@
 /** What GraphiQL opens with: the operations to learn from, ready to run one after the other. */
-export const exampleOperations = `# Welcome to Tenantry. Press the play button (or Ctrl-Enter) and choose an operation.
-# Every field is described: hover over it, or open the documentation on the left.
+export const exampleOperations = `# Welcome to Tenantry. Press the play button (or
+# Ctrl-Enter) and choose an operation. Every field is
+# described: hover over it, or open the documentation.
 
-# 1. A tenant with a PostgreSQL database of its own: created, verified, sealed.
-#    Run it twice: the idempotency key makes it the same tenant. Change the key for another one.
+# 1. A tenant with a PostgreSQL database of its own:
+#    created, verified, sealed. Run it twice: the key
+#    makes it the same tenant. Another key, another one.
 mutation CreateTenant {
-  createTenant(input: { name: "Acme Corp", environment: DEVELOPMENT, idempotencyKey: "demo-1" }) {
+  createTenant(
+    input: {
+      name: "Acme Corp"
+      environment: DEVELOPMENT
+      idempotencyKey: "demo-1"
+    }
+  ) {
     tenant {
       id
       number
@@ -37,7 +45,8 @@ mutation CreateTenant {
   }
 }
 
-# 2. How it was made, step by step. Start it before the creation, and it waits and watches live.
+# 2. How it was made, step by step. Start it before
+#    the creation, and it waits and watches live.
 subscription WatchTenant {
   tenantProvisioningProgress(idempotencyKey: "demo-1") {
     sequence
@@ -64,8 +73,9 @@ query Tenants {
   }
 }
 
-# 4. Deletes softly: nobody can log in any more, the data stays until purgeAt.
-#    Put the id that CreateTenant answered in the place of the text.
+# 4. Deletes softly: nobody can log in any more, the
+#    data stays until purgeAt. Put the id that
+#    CreateTenant answered in the place of the text.
 mutation DeleteTenant {
   deleteTenant(input: { id: "the tenant's id" }) {
     tenant {

@@ -3,7 +3,6 @@ import { maxBodyBytes, readWholeBody } from './body.ts';
 import type { GraphiQLPage } from './graphiql.ts';
 import type { GraphQLServer } from './graphql.ts';
 import { headerOf, type Incoming } from './incoming.ts';
-import { cutOffWhenStalled, type StreamTimes } from './stream-times.ts';
 
 export const graphqlPath = '/graphql';
 
@@ -18,12 +17,7 @@ export async function serveGraphQL(
   {
     graphql,
     graphiql,
-    times,
-  }: {
-    readonly graphql: GraphQLServer;
-    readonly graphiql: GraphiQLPage | null;
-    readonly times: StreamTimes;
-  },
+  }: { readonly graphql: GraphQLServer; readonly graphiql: GraphiQLPage | null },
 ): Promise<void> {
   if (graphiql !== null && request.method === 'GET' && wantsPage(request)) {
     await graphiql.serve(request, response);
@@ -52,9 +46,6 @@ export async function serveGraphQL(
   if (request.method === 'GET' && !hasJsonParameters(request)) {
     refuseGraphQL(response, 400, 'variables and extensions must be JSON', badRequest);
     return;
-  }
-  if (headerOf(request, 'accept')?.includes('text/event-stream') === true) {
-    cutOffWhenStalled(response, times.stallMs);
   }
   await graphql(request, response, { incoming });
 }

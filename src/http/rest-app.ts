@@ -15,7 +15,7 @@ import {
   type RestEnv,
   type ServiceOptions,
 } from './service-routes.ts';
-import { cutOffWhenStalled, type StreamTimes } from './stream-times.ts';
+import type { StreamTimes } from './stream-times.ts';
 
 export interface RestOptions extends ServiceOptions {
   readonly graphql: GraphQLServer;
@@ -84,12 +84,11 @@ async function sendEvents(
   request: RestRequest,
   { graphql, times }: RestOptions,
 ): Promise<Response> {
-  const { incomingRequest, outgoing } = context.env;
+  const { incomingRequest } = context.env;
   const answer = await runStream(dialect, route, request, (document, variables) =>
     subscribeInProcess(graphql, document, variables, incomingRequest),
   );
   if ('status' in answer) return send(context, answer);
-  cutOffWhenStalled(outgoing, times.stallMs);
   const response = eventStreamResponse(answer, times.keepAliveMs);
   if (request.method === 'HEAD') await response.body?.cancel(); // nobody will read it
   return response;

@@ -10,7 +10,7 @@ import { graphqlPath, refuseGraphQL, serveGraphQL } from './graphql-endpoint.ts'
 import { isLoopbackHost } from './host.ts';
 import { describeIncoming, headerOf, type Incoming } from './incoming.ts';
 import { createRestApp, type RestOptions } from './rest-app.ts';
-import { streamTimes, type StreamTimes } from './stream-times.ts';
+import { cutOffWhenStalled, streamTimes, type StreamTimes } from './stream-times.ts';
 import { createWebSocketEndpoint } from './websocket.ts';
 
 export interface HttpOptions extends Omit<RestOptions, 'times'> {
@@ -101,6 +101,7 @@ function createHandler(options: HttpOptions & { readonly times: StreamTimes }): 
   return async (request, response) => {
     const begun = performance.now();
     const incoming = describeIncoming(request, response, options.trustedProxies);
+    cutOffWhenStalled(response, options.times.stallMs);
     response.setHeader('X-Content-Type-Options', 'nosniff');
     response.setHeader('X-Frame-Options', 'DENY');
     response.setHeader('Referrer-Policy', 'no-referrer');

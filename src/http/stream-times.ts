@@ -20,11 +20,19 @@ export const streamTimes: StreamTimes = {
 };
 
 /**
- * Cuts off the client of a stream that stopped reading. The socket's own timer is enough: keep-alives
- * are signs of life on it, and none are sent while earlier ones wait.
+ * Cuts off a client once it has taken nothing of what waits for it for `stallMs` to twice as long. Not
+ * by the socket's own timer: yoga turns that off for streams.
  */
 export function cutOffWhenStalled(response: ServerResponse, stallMs: number): void {
-  response.setTimeout(stallMs, () => {
-    response.destroy();
+  let waited = false;
+  response.on('drain', () => {
+    waited = false;
+  });
+  const watch = setInterval(() => {
+    if (waited && response.writableNeedDrain) response.destroy();
+    waited = response.writableNeedDrain;
+  }, stallMs);
+  response.once('close', () => {
+    clearInterval(watch);
   });
 }

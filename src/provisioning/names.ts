@@ -46,7 +46,12 @@ export const slugPattern = /^[a-z][a-z0-9]*([-_][a-z0-9]+)*$/;
 export const slugMaxLength = maxIdentifierBytes - slugDatabaseName('').length;
 
 /** Words that paths have another use for. */
-export const reservedSlugs: ReadonlySet<string> = new Set(['batch', 'health', 'status', 'operations']);
+export const reservedSlugs: ReadonlySet<string> = new Set([
+  'batch',
+  'health',
+  'status',
+  'operations',
+]);
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /** Whether a text is written like a UUID. */

@@ -9,7 +9,7 @@ import type {
 } from 'graphql';
 
 /** What a document may be at most; checked before anything of it runs, on every transport. */
-export const documentLimits = {
+const documentLimits = {
   /** Bytes of the text: comments are no tokens, so tokens alone do not bound it. */
   bytes: 100 * 1024,
   tokens: 2000,

@@ -1,11 +1,5 @@
-import {
-  findTenant,
-  listTenants,
-  environments,
-  isolations,
-  tenantOrders,
-  tenantStatuses,
-} from '../control/tenants.ts';
+import { listTenants, tenantOrders } from '../control/tenant-lists.ts';
+import { findTenant, environments, isolations, tenantStatuses } from '../control/tenants.ts';
 import type { Tenant, TenantKey, TenantSettings, TenantStatus } from '../control/tenants.ts';
 import { Refusal } from '../errors.ts';
 import { scopeOf } from '../provisioning/caller.ts';

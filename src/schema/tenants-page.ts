@@ -1,4 +1,5 @@
-import { listTenantsByPage, type Tenant } from '../control/tenants.ts';
+import { listTenantsByPage } from '../control/tenant-lists.ts';
+import type { Tenant } from '../control/tenants.ts';
 import { Refusal } from '../errors.ts';
 import { scopeOf } from '../provisioning/caller.ts';
 import { builder } from './builder.ts';

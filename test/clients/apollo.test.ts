@@ -54,9 +54,7 @@ describe('@apollo/client with the operations that GraphiQL opens with', () => {
     const used = [...documents.values()].flatMap(({ definitions }) =>
       definitions.flatMap((node) =>
         'operation' in node
-          ? (node as OperationDefinitionNode).selectionSet.selections.map((field) =>
-              'name' in field ? field.name.value : '',
-            )
+          ? node.selectionSet.selections.map((field) => ('name' in field ? field.name.value : ''))
           : [],
       ),
     );
@@ -90,7 +88,7 @@ describe('@apollo/client with the operations that GraphiQL opens with', () => {
       apollo.subscribe({ query: documentOf('WatchTenant') }).subscribe({
         next: ({ data, error }) => {
           if (error === undefined) events.push(data);
-          else reject(error);
+          else reject(new Error('the subscription failed', { cause: error }));
         },
         error: reject,
         complete: resolve,
@@ -102,13 +100,10 @@ describe('@apollo/client with the operations that GraphiQL opens with', () => {
   });
 
   test('Mutation.deleteTenant', async () => {
-    const { data } = await apollo.query<{ tenants: { nodes: { id: string }[] } }>({
-      query: documentOf('Tenants'),
-    });
+    const { data } = await apollo.query({ query: documentOf('Tenants') });
+    const [tenant] = (data as { tenants: { nodes: { id: string }[] } }).tenants.nodes;
     const text = JSON.stringify(documentOf('DeleteTenant'));
-    const document = JSON.parse(
-      text.replace("the tenant's id", data?.tenants.nodes[0]?.id ?? ''),
-    ) as DocumentNode;
+    const document = JSON.parse(text.replace("the tenant's id", tenant?.id ?? '')) as DocumentNode;
     const deleted = await apollo.mutate({ mutation: document });
     expect(deleted.data).toMatchObject({
       deleteTenant: { tenant: { status: 'DELETED' }, userErrors: [] },

@@ -2,7 +2,8 @@ import type { Knex } from 'knex';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Cursor, Page } from '../../src/control/pages.ts';
-import { listTenants, tenantOrders, type Scope, type Tenant } from '../../src/control/tenants.ts';
+import { listTenants, tenantOrders } from '../../src/control/tenant-lists.ts';
+import type { Scope, Tenant } from '../../src/control/tenants.ts';
 import { createWorld, type World } from '../harness.ts';
 import { insertTenantRow, openRegistry } from './rows.ts';
 

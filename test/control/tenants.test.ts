@@ -1,13 +1,12 @@
 import type { Knex } from 'knex';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { listTenants, type TenantFilter } from '../../src/control/tenant-lists.ts';
 import {
   countTenants,
   findTenant,
   findTenants,
-  listTenants,
   tenantNameTaken,
   type Tenant,
-  type TenantFilter,
 } from '../../src/control/tenants.ts';
 import { createWorld, type World } from '../harness.ts';
 import { insertRow, insertTenantRow, openRegistry } from './rows.ts';

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { createClient } from 'graphql-sse';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
 import { makeOperation, writeEvents, type OperationRow } from '../progress/rows.ts';
 import { expectOpen, overServerSentEvents, progressDocument } from '../progress/watch.ts';
@@ -9,16 +9,21 @@ import { exchange } from './wire.ts';
 
 let world: World;
 let gateway: TestGateway;
+const sockets = new Set<Socket>();
 /** One that never ends. */
 let operation: OperationRow;
 
 beforeAll(async () => {
   world = await createWorld();
-  gateway = await world.start({ streamTimes: { stallMs: 1000, keepAliveMs: 100 } });
+  gateway = await world.start({ streamTimes: { stallMs: 500, keepAliveMs: 100 } });
   operation = await makeOperation(world);
 });
 afterAll(() => world.close());
-beforeEach(() => expectOpen(gateway, 0));
+afterEach(async () => {
+  for (const socket of sockets) socket.destroy();
+  sockets.clear();
+  await expectOpen(gateway, 0);
+});
 
 const accept = { Accept: 'text/event-stream' };
 
@@ -56,6 +61,7 @@ const requests: readonly (readonly [name: string, request: (id: string) => strin
 async function send(text: string): Promise<Socket> {
   const { hostname, port } = new URL(gateway.url);
   const socket = connect(Number(port), hostname);
+  sockets.add(socket);
   socket.on('error', () => undefined);
   await once(socket, 'connect');
   socket.write(text);
@@ -112,10 +118,11 @@ describe.each(requests)('server-sent events of %s', (_name, request) => {
     const loud = await makeOperation(world);
     await writeEvents(world, loud, { count: 250, messageLength: 40_000 });
     const socket = await send(request(loud.id));
-    let events = 0;
-    for await (const chunk of socket as AsyncIterable<Buffer>) {
-      events += chunk.toString().split('create_role').length - 1;
-      if (events === 250) break;
+    for (let text = ''; text.split('"create_role"').length <= 250;) {
+      const [chunk] = (await once(socket, 'data')) as [Buffer];
+      socket.pause();
+      text += chunk.toString().replaceAll('x', ''); // its end may be half an event
+      setImmediate(() => socket.resume());
     }
     socket.destroy();
   });
@@ -161,7 +168,7 @@ describe('GraphQL over server-sent events', () => {
   test('a subscription of two fields is refused', async () => {
     const field = `tenantProvisioningProgress(operationId: "${operation.id}") { step }`;
     const answer = await subscribe(`subscription { a: ${field} b: ${field} }`);
-    expect(answer.status).toBe(400);
+    expect(answer.text).toMatch(/^:\n\nevent: next\ndata: {"errors":.*\n\nevent: complete\n/);
   });
 
   test('bad credentials are refused', async () => {
@@ -173,11 +180,13 @@ describe('GraphQL over server-sent events', () => {
     expect(answer.status).toBe(401);
   });
 
-  test('a client that accepts no event stream gets no subscription', async () => {
-    const variables = { operationId: operation.id };
-    const answer = await gateway.post('/graphql', { query: progressDocument, variables });
+  test('a client that accepts JSON alone gets no subscription', async () => {
+    const answer = await gateway.post(
+      '/graphql',
+      { query: progressDocument, variables: { operationId: operation.id } },
+      { Accept: 'application/json' },
+    );
     expect(answer.status).toBe(406);
-    await expectOpen(gateway, 0);
   });
 });
 
@@ -185,14 +194,14 @@ describe('GET /api/operations/{id}/events', () => {
   const path = (id: string): string => `/api/operations/${id}/events`;
 
   test.each([
-    '00000000-0000-0000-0000-000000000000',
-    'abc',
-    '42',
-    "'; DROP TABLE tenants; --",
-    '%00',
-    'ü',
-    'a'.repeat(5000),
-  ])('%s is not found', async (id) => {
+    ['an unknown UUID', '00000000-0000-0000-0000-000000000000'],
+    ['a word', 'abc'],
+    ['a number', '42'],
+    ['an attempt', "'; DROP TABLE tenants; --"],
+    ['a NUL', '\0'],
+    ['a letter', 'ü'],
+    ['a long text', 'a'.repeat(5000)],
+  ])('%s is not found', async (_name, id) => {
     const answer = await gateway.get(path(encodeURIComponent(id)));
     expect(answer.status).toBe(404);
     expect(answer.json).toEqual({
@@ -200,7 +209,7 @@ describe('GET /api/operations/{id}/events', () => {
     });
   });
 
-  test.each(['abc', '-1', '1.5', '1e3', '0x10', '1 2', '9007199254740992', '9'.repeat(400), '١'])(
+  test.each(['abc', '-1', '1.5', '1e3', '0x10', '1 2', '9007199254740992', '9'.repeat(40), '١'])(
     'Last-Event-ID %s is 400',
     async (lastEventId) => {
       const headers = { 'Last-Event-ID': Buffer.from(lastEventId).toString('latin1') };

@@ -123,13 +123,14 @@ describe('isTransient, of what clients say', () => {
 
   test('a pool that is busy, of node-postgres and of Knex', async () => {
     const connectionString = inject('serverUrl');
-    const pool = new pg.Pool({ connectionString, max: 1, connectionTimeoutMillis: 20 });
+    const pool = new pg.Pool({ connectionString, max: 1 });
     const held = await pool.connect();
+    pool.options.connectionTimeoutMillis = 20;
     expect(isTransient(await errorOf(pool.query('SELECT 1')))).toBe(true);
     held.release();
     await pool.end();
 
-    const knex = openControl({ connection: { connectionString }, poolMax: 1, poolTimeoutMs: 20 });
+    const knex = openControl({ connection: { connectionString }, poolMax: 1, poolTimeoutMs: 2000 });
     await knex.transaction(async () => {
       expect(isTransient(await errorOf(knex.raw('SELECT 1')))).toBe(true);
     });

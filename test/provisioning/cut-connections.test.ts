@@ -37,7 +37,7 @@ const points = runningSteps.flatMap((step) => [`${step}:before`, `${step}:after`
 
 test.each(points)('all connections cut at %s: the tenant is made all the same', async (point) => {
   failpoints.at(point, once(cutAll));
-  const made = await makeTenant(gateway, { name: point, databaseNaming: 'SLUG' });
+  const made = await makeTenant(gateway, { name: `Cut at ${point}`, databaseNaming: 'SLUG' });
   const rows = await endedEvents(world, made.operation.id);
   expectOrderly(rows);
   const traces = await tracesOf(world, made.operation.id);
@@ -50,7 +50,7 @@ test.each(['create_database', 'create_role', 'reserve'])(
   async (step) => {
     failpoints.fail('verify_connection:before');
     failpoints.at(`${step}:compensate`, once(cutAll));
-    const input = { name: step, slug: step.replaceAll('_', '-'), databaseNaming: 'SLUG' };
+    const input = { name: `Cut while undoing ${step}`, databaseNaming: 'SLUG' };
     const payload = await createTenant(gateway, input);
     await expectNothingLeft(world, gateway, payload.operation!.id);
     expectOrderly(await endedEvents(world, payload.operation!.id));

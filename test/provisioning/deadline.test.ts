@@ -1,26 +1,19 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
-import { runningSteps, scriptFailpoints } from './failpoints.ts';
+import { postgresError, runningSteps, scriptFailpoints } from './failpoints.ts';
 import { makeMigrationFolder, type MigrationFolder } from './migration-folders.ts';
-import { createTenant, makeTenant } from './tenants.ts';
+import { createTenant, makeTenant, type CreatePayload } from './tenants.ts';
 import { endedEvents, expectNothingLeft, expectOrderly } from './traces.ts';
 
-const failpoints = scriptFailpoints();
 let world: World;
-let gateway: TestGateway;
-let patient: TestGateway;
 
 beforeAll(async () => {
   world = await createWorld();
-  gateway = await world.start({ failpoints, settings: { SCHEMA_CREATION_TIMEOUT: '1' } });
-  patient = await world.start();
 });
-afterEach(() => failpoints.clear());
 afterAll(() => world.close());
 
-/** Creates, and expects that the deadline passes in this step and all is undone. */
-async function expectTimedOut(by: TestGateway, step: string, input: object): Promise<void> {
-  const payload = await createTenant(by, input);
+/** The deadline passed in this step, and all was undone. */
+async function expectTimedOut(by: TestGateway, payload: CreatePayload, step: string) {
   expect(payload).toMatchObject({ tenant: null, apiKey: null });
   expect(payload.userErrors).toEqual([
     {
@@ -36,38 +29,48 @@ async function expectTimedOut(by: TestGateway, step: string, input: object): Pro
 }
 
 describe('an operation whose deadline passes is undone', () => {
-  test.each(runningSteps)('%s hangs', async (step) => {
-    // In turns before and after it took effect; `activate` ends the operation with its effect.
-    const place = step === 'activate' || runningSteps.indexOf(step) % 2 === 0 ? 'before' : 'after';
-    failpoints.hold(`${step}:${place}`);
-    const input = { name: step, slug: step.replaceAll('_', '-') };
-    await expectTimedOut(gateway, step, input);
-    await makeTenant(patient, input);
+  const points = runningSteps.flatMap((step) => [`${step}:before`, `${step}:after`]);
+  const ended = 'activate:after';
+  const busy = 'an error that may pass, again and again';
+  const inputOf = (point: string) => ({ name: point, slug: point.replaceAll(/[^a-z]+/g, '-') });
+  const answers = new Map<string, Promise<CreatePayload>>();
+  let gateway: TestGateway;
+
+  // All at once, each stopped at another point: they wait for their deadlines together.
+  beforeAll(async () => {
+    const failpoints = scriptFailpoints();
+    gateway = await world.start({ failpoints, settings: { SCHEMA_CREATION_TIMEOUT: '8' } });
+    for (const point of points) {
+      const held = failpoints.hold(point);
+      answers.set(point, createTenant(gateway, inputOf(point)));
+      await held.reached;
+      failpoints.clear();
+    }
+    failpoints.fail('create_database:before', Infinity, postgresError('55006'));
+    answers.set(busy, createTenant(gateway, inputOf(busy)));
+    await Promise.allSettled(answers.values());
+    failpoints.clear();
   });
 
-  test('but not when it was activated before', async () => {
-    failpoints.hold('activate:after');
-    const made = await makeTenant(gateway, { name: 'In time' });
-    expect(made.operation).toMatchObject({ status: 'SUCCEEDED', percent: 100 });
-    const rows = await endedEvents(world, made.operation.id);
+  test.each(points.filter((point) => point !== ended))('%s hangs', async (point) => {
+    await expectTimedOut(gateway, await answers.get(point)!, point.split(':')[0]!);
+    await makeTenant(gateway, inputOf(point));
+  });
+
+  test(busy, async () => {
+    await expectTimedOut(gateway, await answers.get(busy)!, 'create_database');
+  });
+
+  test('but not one that was activated before', async () => {
+    const made = await answers.get(ended)!;
+    expect(made).toMatchObject({
+      tenant: { status: 'ACTIVE' },
+      operation: { status: 'SUCCEEDED', percent: 100 },
+      userErrors: [],
+    });
+    const rows = await endedEvents(world, made.operation!.id);
     expectOrderly(rows);
     expect(rows.map((row) => row.status)).not.toContain('FAILED');
-  });
-
-  test('while an error that may pass comes again and again', async () => {
-    failpoints.fail(
-      'create_database:before',
-      Infinity,
-      Object.assign(new Error('busy'), { code: '55006' }),
-    );
-    await expectTimedOut(gateway, 'create_database', { name: 'Always busy' });
-  });
-
-  test('an undo has no deadline of its own', async () => {
-    failpoints.hold('verify_connection:before');
-    // Half a second of backoff after each: together beyond the deadline.
-    failpoints.fail('create_database:compensate', 5);
-    await expectTimedOut(gateway, 'verify_connection', { name: 'Slowly undone' });
   });
 });
 
@@ -75,25 +78,27 @@ describe('a tenant migration that hangs', () => {
   let folder: MigrationFolder;
   afterEach(() => folder.remove());
 
-  test.each<[string, string]>([
+  test.each<[string, string, string[]]>([
     [
       'in the server',
       `export const up = (knex) => knex.raw('SET statement_timeout = 0; SELECT pg_sleep(3600)');`,
+      ['Once'],
     ],
-    ['in the migration', `export const up = () => new Promise(() => {});`],
-  ])('%s: is cut at the deadline, again and again', async (_where, text) => {
+    ['in the migration', `export const up = () => new Promise(() => {});`, ['Once', 'Twice']],
+  ])('%s: is cut at the deadline', async (_where, text, names) => {
     folder = await makeMigrationFolder();
     await folder.writeText('001_hangs.mjs', text);
     const hanging = await world.start({
-      // The fewest connections: one that is not given back is missed by the second create.
+      // The fewest connections: one that is not given back is missed by the next create.
       settings: {
         TENANT_MIGRATIONS_DIR: folder.path,
-        SCHEMA_CREATION_TIMEOUT: '1',
+        SCHEMA_CREATION_TIMEOUT: '4',
         CLUSTER_CONNECTIONS_MAX: '3',
       },
     });
-    for (const name of ['First', 'Second']) {
-      await expectTimedOut(hanging, 'run_migrations', { name });
+    for (const name of names) {
+      const payload = await createTenant(hanging, { name });
+      await expectTimedOut(hanging, payload, 'run_migrations');
     }
     await hanging.close();
   });

@@ -53,7 +53,7 @@ test('the admin of this suite is what it should be', async () => {
 test.each([{ databaseNaming: 'TENANT_ID' }, { databaseNaming: 'SLUG' }])(
   'a tenant is made, $databaseNaming',
   async (input) => {
-    const made = await makeTenant(gateway, { name: 'Managed', ...input });
+    const made = await makeTenant(gateway, { name: 'Limited', ...input });
     const { database } = made.tenant;
     const [row] = await world.query(
       `SELECT datdba::regrole::text AS owner, EXISTS (
@@ -82,7 +82,7 @@ test('many are made at once', async () => {
 
 test.each(runningSteps)('a failure in %s is undone', async (step) => {
   failpoints.fail(`${step}:before`);
-  const slug = step.replaceAll('_', '-');
+  const slug = `limited-${step.replaceAll('_', '-')}`;
   const input = { name: step, slug, databaseNaming: 'SLUG' };
   const payload = await createTenant(gateway, input);
   expect(payload.userErrors).toMatchObject([{ code: 'PROVISIONING_FAILED' }]);

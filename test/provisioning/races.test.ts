@@ -51,9 +51,9 @@ describe(`Mutation.createTenant, ${crowd} at once`, () => {
     },
     {
       race: 'one slug, databases named by it',
-      input: (index) => ({ name: `R ${index}`, slug: 'by-slug', databaseNaming: 'SLUG' }),
+      input: (index) => ({ name: `R ${index}`, slug: 'raced-for', databaseNaming: 'SLUG' }),
       field: 'slug',
-      message: "Tenant with slug 'by-slug' already exists",
+      message: "Tenant with slug 'raced-for' already exists",
     },
     {
       race: 'one domain, in different cases',

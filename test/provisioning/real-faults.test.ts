@@ -99,7 +99,10 @@ describe('a tenant database that its tenant cannot reach fails verify_connection
     ['it is a superuser', 'ALTER ROLE %login% SUPERUSER', /SUPERUSER|open a database/],
   ])('%s', async (_fault, statement, reason) => {
     failpoints.at('verify_connection:before', () => onNewest(statement));
-    const message = await expectUndone(gateway, { name: _fault, databaseNaming: 'SLUG' });
+    const message = await expectUndone(gateway, {
+      name: `Faulty: ${_fault}`,
+      databaseNaming: 'SLUG',
+    });
     expect(message).toMatch(verification);
     expect(message).toMatch(reason);
   });

@@ -22,8 +22,8 @@ function input() {
   return {
     name: `Tenant ${count}`,
     uniqueName: true,
-    slug: `tenant-${count}`,
-    domain: `tenant-${count}.example.com`,
+    slug: `failing-${count}`,
+    domain: `failing-${count}.example.com`,
     databaseNaming: count % 2 === 0 ? 'SLUG' : 'TENANT_ID',
     idempotencyKey: `key-${count}`,
   };

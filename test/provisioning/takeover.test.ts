@@ -72,7 +72,7 @@ async function startVictim(env: Record<string, string>): Promise<Victim> {
 }
 
 function inputOf(point: string) {
-  const slug = point.replaceAll(/[:_]/g, '-');
+  const slug = `killed-at-${point.replaceAll(/[:_]/g, '-')}`;
   return { name: point, slug, databaseNaming: 'SLUG', idempotencyKey: point };
 }
 

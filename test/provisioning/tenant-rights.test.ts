@@ -19,7 +19,7 @@ let names: {
 beforeAll(async () => {
   world = await createWorld();
   const gateway = await world.start();
-  acme = await makeTenant(gateway, { name: 'Acme', databaseNaming: 'SLUG' });
+  acme = await makeTenant(gateway, { name: 'Rights', databaseNaming: 'SLUG' });
   other = await makeTenant(gateway, { name: 'Other' });
   const [mine, theirs] = await Promise.all([rolesOf(acme), rolesOf(other)]);
   names = {

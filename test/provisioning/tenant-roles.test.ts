@@ -14,8 +14,8 @@ beforeAll(async () => {
 afterAll(() => world.close());
 
 describe.each([
-  { databaseNaming: 'TENANT_ID', slug: 'by-id' },
-  { databaseNaming: 'SLUG', slug: 'by-slug' },
+  { databaseNaming: 'TENANT_ID', slug: 'roles-by-id' },
+  { databaseNaming: 'SLUG', slug: 'roles-by-slug' },
 ])('Mutation.createTenant, databaseNaming $databaseNaming', (input) => {
   let made: Made;
   let databaseName: string;

@@ -30,7 +30,8 @@ export async function tracesOf(world: World, operationId: string): Promise<Trace
        ARRAY(SELECT datname::text FROM pg_database WHERE datname IN (n.database_name, n.opaque)
              OR shobj_description(oid, 'pg_database') LIKE '%' || n.tenant_id || '%') AS databases,
        ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname IN (n.owner_role, n.login_role)
-             OR shobj_description(oid, 'pg_authid') LIKE '%' || n.tenant_id || '%') AS roles,
+             OR shobj_description(oid, 'pg_authid') LIKE '%' || n.tenant_id || '%'
+             ORDER BY 1) AS roles,
        ARRAY(SELECT application_name FROM pg_stat_activity
              WHERE datname IN (n.database_name, n.opaque)) AS sessions,
        n.tenant_status AS status, n.status AS "databaseStatus",

@@ -1,6 +1,9 @@
 import { createConfig, lintFromString } from '@redocly/openapi-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { chapter } from '../../src/http/service-docs.ts';
+import { codeForm } from '../../src/rest/errors.ts';
 import { dialects } from '../../src/rest/index.ts';
+import { describeApi } from '../../src/rest/openapi.ts';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
 import { exchange } from '../http/wire.ts';
 import {
@@ -73,8 +76,12 @@ describe('GET /openapi.json', () => {
     }
   });
 
-  test('in open mode, credentials are needed nowhere', () => {
+  test('in open mode, credentials are needed nowhere; else everywhere', async () => {
     expect(document.security).toEqual([{}, { bearer: [] }, { apiKey: [] }]);
+    const service = { docs: chapter, errors: codeForm, routes: [] };
+    const closed = describeApi({ publicUrl: 'https://api.tenantry.test', open: false, service });
+    expect(closed['security']).toEqual([{ bearer: [] }, { apiKey: [] }]);
+    expect(await lint(JSON.stringify(closed))).toEqual([]);
   });
 
   test('rules of texts are those that hold', () => {

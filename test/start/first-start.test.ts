@@ -16,11 +16,8 @@ const has = (program: string): boolean =>
 describe('with nothing set', () => {
   it('listens, shows one command that creates a tenant, and comes back with it', async () => {
     const DATA_DIR = await freshDataDir();
-    const begun = performance.now();
     const first = await startGateway({ settings: { DATA_DIR } });
     const url = await first.listening();
-    // A third of that on a machine that has nothing else to do.
-    expect(performance.now() - begun).toBeLessThan(30_000);
 
     const message = first.stdout();
     expect(message).toContain(`ready at ${url}\n`);

@@ -90,7 +90,9 @@ async function build(
     applicationName: 'tenantry control plane',
     statementTimeoutMs: 30_000,
   });
-  await orStopped(migrateControl(connection, controlMigrations).catch(blameDatabase(config)));
+  const controlVersion = await orStopped(
+    migrateControl(connection, controlMigrations).catch(blameDatabase(config)),
+  );
   const control = openControl({
     connection,
     poolMax: database.poolMax,
@@ -198,7 +200,7 @@ async function build(
     }),
     recognise,
     streamTimes,
-    health: { ready: () => checkReadiness({ control, queue, keyRing, clusters }) },
+    health: { ready: () => checkReadiness({ control, controlVersion, queue, keyRing, clusters }) },
     log,
   });
   stack.defer(async () => {

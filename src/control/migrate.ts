@@ -1,3 +1,4 @@
+import type { Knex } from 'knex';
 import { withClient } from '../postgres/cluster.ts';
 import { quoteIdentifier } from '../postgres/identifiers.ts';
 import { loadMigrations, migrate } from '../postgres/migrations.ts';
@@ -12,9 +13,13 @@ const migrationLock = '0x74656e616e747279';
  * take turns, and the later ones find nothing to do.
  *
  * @param folder of the control plane's migrations
+ * @returns the newest migration
  * @throws MigrationError naming the migration; errors of PostgreSQL
  */
-export async function migrateControl(connection: pg.ClientConfig, folder: string): Promise<void> {
+export async function migrateControl(
+  connection: pg.ClientConfig,
+  folder: string,
+): Promise<string | null> {
   const set = await loadMigrations(folder);
   await withClient({ ...connection, statement_timeout: 0, query_timeout: 0 }, async (client) => {
     await client.query('SELECT pg_advisory_lock($1::bigint)', [BigInt(migrationLock).toString()]);
@@ -22,4 +27,20 @@ export async function migrateControl(connection: pg.ClientConfig, folder: string
     await migrate(set, { connection, ledgerSchema: controlSchema });
     await client.query('SELECT pg_advisory_unlock($1::bigint)', [BigInt(migrationLock).toString()]);
   });
+  return set.version;
+}
+
+/**
+ * Makes sure that the control plane is at this migration: it may have been restored from a backup.
+ *
+ * @throws Error when it lacks it
+ */
+export async function requireMigration(control: Knex, version: string | null): Promise<void> {
+  if (version === null) return;
+  const row: unknown = await control
+    .withSchema(controlSchema)
+    .from('knex_migrations')
+    .where({ name: version })
+    .first('name');
+  if (row === undefined) throw new Error(`migration ${version} is missing`);
 }

@@ -34,6 +34,8 @@ export interface HttpServer {
   close(graceMs: number): Promise<void>;
 }
 
+const idleCheckMs = 50;
+
 /**
  * Listens, and sends each request to the part that answers it.
  *
@@ -60,11 +62,16 @@ export async function listen(options: HttpOptions): Promise<HttpServer> {
     async close(graceMs) {
       const closed = new Promise((resolve) => server.close(resolve));
       server.closeIdleConnections();
+      // Those that are busy now would stay open for a next request, which will not be served.
+      const closeIdle = setInterval(() => {
+        server.closeIdleConnections();
+      }, idleCheckMs);
       const socketsClosed = webSocket.close(graceMs);
       const cut = setTimeout(() => {
         server.closeAllConnections();
       }, graceMs);
       await Promise.all([closed, socketsClosed]);
+      clearInterval(closeIdle);
       clearTimeout(cut);
     },
   };
@@ -123,7 +130,9 @@ function createHandler(options: HttpOptions & { readonly times: StreamTimes }): 
     try {
       await answer(request, response, incoming);
     } catch (error) {
-      options.log.error({ err: error, requestId: incoming.requestId }, 'request failed');
+      // A client that went away while it was talking is nobody's fault here.
+      const level = request.destroyed && !response.headersSent ? 'debug' : 'error';
+      options.log[level]({ err: error, requestId: incoming.requestId }, 'request failed');
       if (response.headersSent) response.destroy();
       else {
         const path = pathOf(request);

@@ -5,7 +5,6 @@ import {
   createTenantSchema,
   parseCommand,
   type CommandRules,
-  type CreateTenantCommand,
   type CreateTenantInput,
 } from './commands.ts';
 import { idempotencyOf } from './idempotency.ts';
@@ -56,12 +55,17 @@ export function createCreation(options: CreationOptions): CreateTenant {
     await countCreation(request, options.creationLimit);
 
     const parsed = parseCommand(schema, payload, ['input']);
-    if ('failures' in parsed) return refused(...parsed.failures);
+    const cluster = placeTenant(options.placement, payload.cluster ?? undefined);
+    // All problems at once, whichever rule they break.
+    const failures = [
+      ...('failures' in parsed ? parsed.failures : []),
+      ...refuseForCaller(request.caller, payload),
+      ...('failure' in cluster ? [cluster.failure] : []),
+    ];
+    if ('failures' in parsed || 'failure' in cluster || failures.length > 0) {
+      return refused(...failures);
+    }
     const { command } = parsed;
-    const failures = refuseForCaller(request.caller, command);
-    if (failures.length > 0) return refused(...failures);
-    const cluster = placeTenant(options.placement, command.cluster);
-    if ('failure' in cluster) return refused(cluster.failure);
 
     const outcome = await reserveTenant(reserve, {
       command,
@@ -97,18 +101,17 @@ async function countCreation({ caller, onRateLimit }: Request, limit: RateLimit 
 }
 
 /** Rules that depend on who asks, or on what is built into this version. */
-function refuseForCaller(caller: Caller, command: CreateTenantCommand): Failure[] {
+function refuseForCaller(
+  caller: Caller,
+  { partner, isolation }: Pick<CreateTenantInput, 'partner' | 'isolation'>,
+): Failure[] {
   const failures: Failure[] = [];
-  if (
-    command.partner !== undefined &&
-    caller.partner !== null &&
-    command.partner !== caller.partner
-  ) {
+  if (partner != null && caller.partner !== null && partner !== caller.partner) {
     const message = 'partner may be named by platform administrators and the local operator only';
     failures.push(failure('INVALID', message, ['input', 'partner']));
   }
-  if (isolationKinds[command.isolation] === undefined) {
-    const message = `isolation ${command.isolation} is not available`;
+  if (isolationKinds[isolation ?? 'DATABASE'] === undefined) {
+    const message = `isolation ${String(isolation)} is not available`;
     failures.push(failure('INVALID', message, ['input', 'isolation']));
   }
   return failures;

@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { pingControl } from '../control/database.ts';
+import { requireMigration } from '../control/migrate.ts';
 import { countCompensating } from '../control/operations.ts';
 import { sampleSealedConnection } from '../control/tenant-databases.ts';
 import type { KeyRing } from '../crypto/envelope.ts';
@@ -9,6 +10,8 @@ import { connectionStringPurpose } from './steps/encrypt-credentials.ts';
 
 export interface ReadinessOptions {
   readonly control: Knex;
+  /** The newest migration of the control plane. */
+  readonly controlVersion: string | null;
   readonly queue: OperationQueue;
   readonly keyRing: KeyRing;
   readonly clusters: ReadonlyMap<string, Cluster>;
@@ -28,6 +31,7 @@ export async function checkReadiness(options: ReadinessOptions): Promise<Readine
   const { control, queue, keyRing, clusters } = options;
   const vital = await Promise.all([
     check('controlPlane', 'failed', () => pingControl(control)),
+    check('migrations', 'failed', () => requireMigration(control, options.controlVersion)),
     check('queue', 'failed', () => queue.ping()),
     check('encryptionKey', 'failed', () => openSample(control, keyRing)),
   ]);

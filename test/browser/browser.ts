@@ -69,8 +69,7 @@ export async function openOffline(browser: Browser, url: string): Promise<Offlin
   return {
     page,
     expectNothingOutside() {
-      expect(outside).toEqual([]);
-      expect(complaints).toEqual([]);
+      expect({ outside, complaints }).toEqual({ outside: [], complaints: [] });
     },
   };
 }
@@ -79,5 +78,5 @@ export async function openOffline(browser: Browser, url: string): Promise<Offlin
 export async function pictureForDocs(page: Page, name: string): Promise<void> {
   if (process.env['UPDATE_SCREENSHOTS'] === undefined) return;
   const path = fileURLToPath(new URL(`../../docs/images/${name}.png`, import.meta.url));
-  await page.screenshot({ path, animations: 'disabled', caret: 'hide' });
+  await page.screenshot({ path, fullPage: true, animations: 'disabled', caret: 'hide' });
 }

@@ -35,6 +35,7 @@ describeInBrowser('/docs', () => {
       })),
     );
     expect(texts).toEqual(routes);
+    await pictureForDocs(page, 'docs');
     for (const chapter of ['Contract A', 'Contract B', 'Operations', 'Service']) {
       expect(await page.getByRole('heading', { name: chapter }).count()).toBe(1);
     }
@@ -50,7 +51,6 @@ describeInBrowser('/docs', () => {
     await creation.getByRole('button', { name: /^POST/ }).click();
     await creation.getByText('"name": "Acme Corp"').first().waitFor();
     await creation.getByText('Idempotency-Key', { exact: true }).first().waitFor();
-    await pictureForDocs(page, 'docs');
 
     await creation.getByRole('button', { name: /^Something that must be unique/ }).click();
     await creation.getByText(`"Tenant with slug 'acme' already exists"`).waitFor();
@@ -60,6 +60,14 @@ describeInBrowser('/docs', () => {
     await creation.locator('.live-responses-table').getByText('"status": "active"').waitFor();
     expect((await gateway.get('/api/tenants/acme')).status).toBe(200);
     expectNothingOutside();
+  });
+
+  test('anything that it loaded from elsewhere would be seen', async () => {
+    const { page, expectNothingOutside } = await openOffline(browser, `${gateway.url}/docs`);
+    const told = page.waitForEvent('console', (message) => message.type() === 'error');
+    await page.evaluate(() => fetch('https://elsewhere.test/').catch(() => undefined));
+    await told;
+    expect(expectNothingOutside).toThrow();
   });
 
   test('the page at / leads there', async () => {

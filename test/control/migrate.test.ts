@@ -14,7 +14,7 @@ beforeEach(async () => {
 });
 afterEach(() => world.close());
 
-function migrate(): Promise<void> {
+function migrate(): Promise<string | null> {
   return migrateControl(
     connectionOptions(world.controlUrl, { applicationName: 'test', statementTimeoutMs: 30_000 }),
     folder,

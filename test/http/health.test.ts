@@ -32,6 +32,7 @@ async function until(status: number, holds: (health: Health) => boolean = () => 
 
 const fine = {
   controlPlane: 'ok',
+  migrations: 'ok',
   queue: 'ok',
   encryptionKey: 'ok',
   compensation: 'ok',

@@ -47,6 +47,7 @@ describe('GET /readyz: what it checks', () => {
     const both = [clusterAt('eu-1', world.controlUrl), clusterAt('eu-2', lost.href)];
     const readiness = await checkReadiness({
       control,
+      controlVersion: null,
       queue: working,
       keyRing: createKeyRing({ current: key }),
       clusters: new Map(both.map((cluster) => [cluster.name, cluster])),
@@ -62,6 +63,7 @@ describe('GET /readyz: what it checks', () => {
   test('without its queue it is not ready', async () => {
     const readiness = await checkReadiness({
       control,
+      controlVersion: null,
       queue: gone,
       keyRing: createKeyRing({ current: key }),
       clusters: new Map(),
@@ -69,6 +71,20 @@ describe('GET /readyz: what it checks', () => {
     expect(readiness).toMatchObject({
       ready: false,
       checks: { controlPlane: 'ok', queue: 'failed: does not work', encryptionKey: 'ok' },
+    });
+  });
+
+  test('without its newest migration it is not ready', async () => {
+    const readiness = await checkReadiness({
+      control,
+      controlVersion: '29991231235959_not_there',
+      queue: working,
+      keyRing: createKeyRing({ current: key }),
+      clusters: new Map(),
+    });
+    expect(readiness).toMatchObject({
+      ready: false,
+      checks: { controlPlane: 'ok', migrations: 'failed: does not work' },
     });
   });
 });

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
 import { allSteps, scriptFailpoints, undoneSteps } from '../provisioning/failpoints.ts';
-import { createTenant, makeTenant, type Made } from '../provisioning/tenants.ts';
+import { connectionString, createTenant, makeTenant, type Made } from '../provisioning/tenants.ts';
 import { endedEvents, expectOrderly } from '../provisioning/traces.ts';
 import { all, codeOf, expectOpen, overServerSentEvents, overWebSocket } from './watch.ts';
 import { progressDocument, until, ways, type Progress } from './watch.ts';
@@ -182,6 +182,13 @@ describe('Subscription.tenantProvisioningProgress refuses', () => {
     expect(answer.text).toContain(`"extensions":{"code":"${code}"}`);
     expect(answer.text).toMatch(/event: complete\ndata:\n\n$/);
   });
+});
+
+test('Subscription.tenantProvisioningProgress tells no secret', async () => {
+  const { apiKey, operation, tenant } = await makeTenant(worker, { name: 'Secretive' });
+  const { host, password, username } = new URL(await connectionString(world, tenant.id));
+  const told = JSON.stringify(await all(overWebSocket(other, { operationId: operation.id })));
+  for (const secret of [apiKey!, host, password, username]) expect(told).not.toContain(secret);
 });
 
 describe('Subscription.tenantProvisioningProgress goes on', () => {

@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import { fixContent, type FixedContent } from './fixed-content.ts';
 
 /** The REST reference: Swagger UI, from our own origin and nowhere else. */
@@ -19,6 +18,9 @@ export function createDocsPage({ publicUrl }: { readonly publicUrl: string }): D
   };
 }
 
+const libraryCss = new URL(import.meta.resolve('swagger-ui-dist/swagger-ui.css'));
+const libraryScript = new URL(import.meta.resolve('swagger-ui-dist/swagger-ui-bundle.js'));
+
 interface Loaded {
   readonly page: FixedContent;
   readonly files: ReadonlyMap<string, FixedContent>;
@@ -28,8 +30,8 @@ async function loadAll(publicUrl: string): Promise<Loaded> {
   const css = { type: 'text/css; charset=utf-8', cache: 'forever' } as const;
   const script = { type: 'text/javascript; charset=utf-8', cache: 'forever' } as const;
   const files = new Map([
-    ['swagger-ui.css', await fixContent(await library('swagger-ui.css'), css)],
-    ['swagger-ui-bundle.js', await fixContent(await library('swagger-ui-bundle.js'), script)],
+    ['swagger-ui.css', await fixContent(await readFile(libraryCss), css)],
+    ['swagger-ui-bundle.js', await fixContent(await readFile(libraryScript), script)],
     ['style.css', await fixContent(style, css)],
     ['start.js', await fixContent(start, script)],
   ]);
@@ -42,10 +44,6 @@ async function loadAll(publicUrl: string): Promise<Loaded> {
     },
   );
   return { page, files };
-}
-
-async function library(file: 'swagger-ui.css' | 'swagger-ui-bundle.js'): Promise<Buffer> {
-  return readFile(fileURLToPath(import.meta.resolve(`swagger-ui-dist/${file}`)));
 }
 
 /** Nothing from outside; requests that are tried out go where the document says the API is. */

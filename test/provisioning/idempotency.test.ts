@@ -155,13 +155,35 @@ describe('Mutation.createTenant with wait: false', () => {
   });
 });
 
+test('a client that closes its connection cancels nothing', async () => {
+  const held = failpoints.hold('create_database:before');
+  const input = { name: 'Gone client', idempotencyKey: 'gone client' };
+  const leaving = new AbortController();
+  const request = fetch(`${gateway.url}/graphql`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ query: mutation, variables: { input } }),
+    signal: leaving.signal,
+  });
+  await held.reached;
+  leaving.abort();
+  await expect(request).rejects.toThrow();
+  held.release();
+  expect(await createTenant(gateway, input)).toMatchObject({
+    tenant: { status: 'ACTIVE' },
+    apiKey: expect.stringMatching(/^tk_/) as string,
+  });
+  expect(await tenantCount('Gone client')).toBe(1);
+});
+
+const mutation = `mutation ($input: CreateTenantInput!) {
+  createTenant(input: $input) { userErrors { code } }
+}`;
+
 async function postWithHeader(input: object, key: string): Promise<string> {
-  const query = `mutation ($input: CreateTenantInput!) {
-    createTenant(input: $input) { userErrors { code } }
-  }`;
   const answer = await gateway.post(
     '/graphql',
-    { query, variables: { input } },
+    { query: mutation, variables: { input } },
     { 'Idempotency-Key': key },
   );
   return answer.text;

@@ -90,7 +90,7 @@ const appendStatement = `
     JOIN ${controlSchema}.operations held ON held.id = step.operation_id AND held.fence = step.fence
     ON CONFLICT (operation_id, name) DO UPDATE SET
       status = excluded.status,
-      attempts = excluded.attempts,
+      attempts = greatest(operation_steps.attempts, excluded.attempts),
       started_at = coalesce(operation_steps.started_at, excluded.started_at),
       finished_at = excluded.finished_at,
       duration_ms = coalesce(excluded.duration_ms, operation_steps.duration_ms)
@@ -163,7 +163,8 @@ function latestSteps(events: readonly StepEvent[]): object[] {
       name: event.step,
       position: event.position,
       status: event.status,
-      attempts: event.attempt,
+      // Its undo is one attempt, whatever it took to get there.
+      attempts: Math.max(event.attempt, Number(earlier?.['attempts'] ?? 1)),
       started_at: earlier?.['started_at'] ?? startOf(event),
       finished_at: ended ? event.at : null,
       duration_ms: event.durationMs ?? earlier?.['duration_ms'] ?? null,

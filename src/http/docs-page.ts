@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { fixContent, type FixedContent } from './fixed-content.ts';
+import { fixContent, makeOnce, type FixedContent } from './fixed-content.ts';
 
 /** The REST reference: Swagger UI, from our own origin and nowhere else. */
 export interface DocsPage {
@@ -10,16 +10,12 @@ export interface DocsPage {
 
 /** The page. It is read and compressed when somebody first asks for it: a start does not wait for that. */
 export function createDocsPage({ publicUrl }: { readonly publicUrl: string }): DocsPage {
-  let loaded: Promise<Loaded> | undefined;
-  const load = (): Promise<Loaded> => (loaded ??= loadAll(publicUrl));
+  const load = makeOnce(() => loadAll(publicUrl));
   return {
     page: async () => (await load()).page,
     file: async (name) => (await load()).files.get(name) ?? null,
   };
 }
-
-const libraryCss = new URL(import.meta.resolve('swagger-ui-dist/swagger-ui.css'));
-const libraryScript = new URL(import.meta.resolve('swagger-ui-dist/swagger-ui-bundle.js'));
 
 interface Loaded {
   readonly page: FixedContent;
@@ -27,11 +23,15 @@ interface Loaded {
 }
 
 async function loadAll(publicUrl: string): Promise<Loaded> {
+  const libraryCss = await readFile(new URL(import.meta.resolve('swagger-ui-dist/swagger-ui.css')));
+  const libraryScript = await readFile(
+    new URL(import.meta.resolve('swagger-ui-dist/swagger-ui-bundle.js')),
+  );
   const css = { type: 'text/css; charset=utf-8', cache: 'forever' } as const;
   const script = { type: 'text/javascript; charset=utf-8', cache: 'forever' } as const;
   const files = new Map([
-    ['swagger-ui.css', await fixContent(await readFile(libraryCss), css)],
-    ['swagger-ui-bundle.js', await fixContent(await readFile(libraryScript), script)],
+    ['swagger-ui.css', await fixContent(libraryCss, css)],
+    ['swagger-ui-bundle.js', await fixContent(libraryScript, script)],
     ['style.css', await fixContent(style, css)],
     ['start.js', await fixContent(start, script)],
   ]);
@@ -52,7 +52,7 @@ function contentPolicy(publicUrl: string): string {
   return [
     "default-src 'none'",
     "script-src 'self'",
-    "style-src 'self' 'unsafe-inline'", // Swagger UI writes style attributes
+    "style-src 'self'",
     "img-src 'self' data:",
     `connect-src 'self'${origin}`,
     "base-uri 'none'",

@@ -39,6 +39,16 @@ export async function fixContent(
   };
 }
 
+/** Makes something when it is first asked for, and again only where that failed. */
+export function makeOnce<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () =>
+    (made ??= make().catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    }));
+}
+
 /** The answer to a request with these headers: 304 to whoever has it, and compressed if he takes it. */
 export function answerWith(
   { body, compressed, headers }: FixedContent,

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { fixContent, type FixedContent } from './fixed-content.ts';
+import { fixContent, makeOnce, type FixedContent } from './fixed-content.ts';
 
 /** The page at `/`: where to go from here. */
 export function createIndexPage({
@@ -7,8 +7,7 @@ export function createIndexPage({
 }: {
   readonly graphiql: boolean;
 }): () => Promise<FixedContent> {
-  let made: Promise<FixedContent> | undefined;
-  return () => (made ??= make(graphiql));
+  return makeOnce(() => make(graphiql));
 }
 
 async function make(graphiql: boolean): Promise<FixedContent> {

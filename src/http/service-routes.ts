@@ -4,7 +4,7 @@ import { codeForm } from '../rest/errors.ts';
 import { describeApi } from '../rest/openapi.ts';
 import type { DocumentedRoute } from '../rest/route.ts';
 import { createDocsPage } from './docs-page.ts';
-import { answerWith, fixContent, type FixedContent } from './fixed-content.ts';
+import { answerWith, fixContent, makeOnce, type FixedContent } from './fixed-content.ts';
 import type { Incoming } from './incoming.ts';
 import { createIndexPage } from './index-page.ts';
 import * as docs from './service-docs.ts';
@@ -46,7 +46,7 @@ export function createService(options: ServiceOptions): Service {
   const { publicUrl, health, loopbackOnly } = options;
   const index = createIndexPage({ graphiql: options.graphiql !== null });
   const page = createDocsPage({ publicUrl });
-  let description: Promise<FixedContent> | undefined;
+  const description = makeOnce(describe);
   const routes: readonly ServiceRoute[] = [
     {
       method: 'GET',
@@ -63,7 +63,7 @@ export function createService(options: ServiceOptions): Service {
         return context.json({ status: ready ? 'ok' : 'unavailable', checks }, ready ? 200 : 503);
       },
     },
-    fixed('/openapi.json', docs.openApi, () => (description ??= describe())),
+    fixed('/openapi.json', docs.openApi, description),
     fixed('/docs', docs.docsPage, () => page.page()),
     fixed('/', docs.indexPage, index),
   ];

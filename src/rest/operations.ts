@@ -17,7 +17,7 @@ export const operationFields = /* GraphQL */ `
 `;
 
 /** An operation as REST shows it. */
-export function operationBody(operation: OperationResult): object {
+function operationBody(operation: OperationResult): object {
   return {
     id: operation.id,
     kind: operation.kind.toLowerCase(),

@@ -64,7 +64,7 @@ export const overServerSentEvents: Watch = (gateway, selection) => {
 };
 
 /** Over `GET /api/operations/{id}/events`; by operation only. */
-export const overRest: Watch = async function* (gateway, { operationId, afterSequence }) {
+const overRest: Watch = async function* (gateway, { operationId, afterSequence }) {
   for await (const { data } of restEvents(gateway, operationId ?? '', afterSequence)) {
     const event = JSON.parse(data) as Record<string, string>;
     const tenantProvisioningProgress = {
@@ -85,7 +85,7 @@ export interface RestEvent {
 }
 
 /** The events of `GET /api/operations/{id}/events` as they come; rejects unless it answers 200. */
-export async function* restEvents(
+async function* restEvents(
   gateway: TestGateway,
   operationId: string,
   lastEventId?: number,

@@ -143,6 +143,17 @@ describe('an error that may pass is tried again in the step', () => {
   );
 });
 
+test('how often a step was tried still shows when it was undone', async () => {
+  const errors = [postgresError('55006'), postgresError('55006'), new Error('for good')];
+  failpoints.at('create_database:before', () => Promise.reject(errors.shift()!));
+  const { operation } = await createTenant(gateway, input());
+  expect(operation?.steps.find(({ name }) => name === 'create_database')).toEqual({
+    name: 'create_database',
+    status: 'COMPENSATED',
+    attempts: 3,
+  });
+});
+
 test('the log tells the cause, and no secret', async () => {
   const canary = 'postgres://user:swordfish@db.internal/secret';
   failpoints.fail('verify_connection:before', 1, new Error(canary));

@@ -111,6 +111,7 @@ SwaggerUIBundle({
 const style = `body { margin: 0; }
 .swagger-ui .info { margin: 2rem 0 1rem; }
 .swagger-ui .scheme-container { padding: 1rem 0; }
+.swagger-ui .headers td { font-weight: normal; }
 .swagger-ui button.problem { border: 0; padding: 0; background: none; color: inherit; font: inherit; cursor: pointer; text-align: left; }
 .swagger-ui button.problem:hover { text-decoration: underline; }
 `;

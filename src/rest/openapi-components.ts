@@ -51,6 +51,9 @@ function toJsonSchema(schema: z.ZodType): JsonSchema {
       // zod drops the default of what is transformed: it may be that of the outcome.
       const stated = z.globalRegistry.get(zodSchema)?.['default'];
       if (stated !== undefined) jsonSchema.default = stated;
+      // What every integer of JavaScript keeps to tells a reader nothing.
+      if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum;
+      if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum;
     },
   });
   const text = JSON.stringify(json).replaceAll('"#/$defs/', '"#/components/schemas/');

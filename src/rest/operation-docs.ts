@@ -12,7 +12,7 @@ const step = z
     attempts: z.int().min(1).meta({ description: 'How often it was tried.' }),
     started_at: timeOrNull('When it began.'),
     finished_at: timeOrNull('When it ended.'),
-    duration_ms: z.int().min(0).nullable().meta({ description: 'Milliseconds it took.' }),
+    duration_ms: z.int().nullable().meta({ minimum: 0, description: 'Milliseconds it took.' }),
   })
   .meta({ id: 'OperationStep', description: 'One step of an operation.' });
 
@@ -36,7 +36,7 @@ export const operationSchema = z
     created_at: time('When it was accepted.'),
     started_at: timeOrNull('When it began.'),
     finished_at: timeOrNull('When it ended.'),
-    duration_ms: z.int().min(0).nullable().meta({ description: 'Milliseconds it took.' }),
+    duration_ms: z.int().nullable().meta({ minimum: 0, description: 'Milliseconds it took.' }),
   })
   .meta({ id: 'Operation', description: 'One run of a pipeline on one tenant.' });
 

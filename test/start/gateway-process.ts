@@ -42,7 +42,7 @@ export interface StartOptions {
 
 const project = resolve(import.meta.dirname, '../..');
 /** A key for what is given by DATABASE_URL. */
-export const encryptionKey = generateEncryptionKey();
+const encryptionKey = generateEncryptionKey();
 
 const commands = {
   node: [process.execPath, join(project, 'src/main.ts')],
@@ -152,16 +152,4 @@ export async function createTenant(
     body: JSON.stringify({ name, environment: 'production' }),
   });
   return { status: response.status, json: await response.json() };
-}
-
-/** Runs a GraphQL document. */
-export async function graphql<T>(url: string, query: string): Promise<T> {
-  const response = await fetch(`${url}/graphql`, {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
-    body: JSON.stringify({ query }),
-  });
-  const { data, errors } = (await response.json()) as { data?: T; errors?: unknown };
-  if (data === undefined) throw new Error(`GraphQL errors: ${JSON.stringify(errors)}`);
-  return data;
 }

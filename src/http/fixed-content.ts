@@ -4,8 +4,8 @@ import { gzip } from 'node:zlib';
 
 /** What is the same for everybody until the next start: compressed and hashed once. */
 export interface FixedContent {
-  readonly body: Buffer;
-  readonly compressed: Buffer;
+  readonly body: Buffer<ArrayBuffer>;
+  readonly compressed: Buffer<ArrayBuffer>;
   /** For URLs that may be kept for ever, since other content has another hash. */
   readonly hash: string;
   readonly headers: Readonly<Record<string, string>>;
@@ -49,18 +49,22 @@ export function makeOnce<T>(make: () => Promise<T>): () => Promise<T> {
     }));
 }
 
-/** The answer to a request with these headers: 304 to whoever has it, and compressed if he takes it. */
+export interface FixedAnswer {
+  readonly status: 200 | 304;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer<ArrayBuffer> | null;
+}
+
+/** The answer to a request with these headers: 304 to whoever has it, compressed to whoever takes it. */
 export function answerWith(
   { body, compressed, headers }: FixedContent,
-  header: (name: string) => string | undefined,
-): Response {
+  header: (name: string) => string | null,
+): FixedAnswer {
   // A proxy that compresses makes an ETag weak; what it stands for is the same.
   const known = (header('if-none-match') ?? '')
     .split(',')
     .map((tag) => tag.trim().replace(/^W\//, ''));
-  if (known.includes(headers['ETag'] ?? '')) return new Response(null, { status: 304, headers });
-  const zipped = /\bgzip\b/.test(header('accept-encoding') ?? '');
-  return new Response(new Uint8Array(zipped ? compressed : body), {
-    headers: { ...headers, ...(zipped ? { 'Content-Encoding': 'gzip' } : {}) },
-  });
+  if (known.includes(headers['ETag'] ?? '')) return { status: 304, headers, body: null };
+  if (!/\bgzip\b/.test(header('accept-encoding') ?? '')) return { status: 200, headers, body };
+  return { status: 200, headers: { ...headers, 'Content-Encoding': 'gzip' }, body: compressed };
 }

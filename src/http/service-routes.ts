@@ -99,5 +99,6 @@ function fixed(
 
 function send(context: RestContext, content: FixedContent): Response {
   context.env.outgoing.appendHeader('Vary', 'Accept-Encoding'); // beside that of CORS
-  return answerWith(content, (name) => context.req.header(name));
+  const answer = answerWith(content, (name) => context.req.header(name) ?? null);
+  return new Response(answer.body, answer);
 }

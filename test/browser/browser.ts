@@ -74,9 +74,13 @@ export async function openOffline(browser: Browser, url: string): Promise<Offlin
   };
 }
 
-/** Where UPDATE_SCREENSHOTS is set, takes the picture of this name for the docs. */
-export async function pictureForDocs(page: Page, name: string): Promise<void> {
+/** Where UPDATE_SCREENSHOTS is set, takes the picture of this name for the docs: of what is in view. */
+export async function pictureForDocs(
+  page: Page,
+  name: string,
+  options: { readonly fullPage?: boolean } = {},
+): Promise<void> {
   if (process.env['UPDATE_SCREENSHOTS'] === undefined) return;
   const path = fileURLToPath(new URL(`../../docs/images/${name}.png`, import.meta.url));
-  await page.screenshot({ path, fullPage: true, animations: 'disabled', caret: 'hide' });
+  await page.screenshot({ path, animations: 'disabled', caret: 'hide', ...options });
 }

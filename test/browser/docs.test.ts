@@ -35,7 +35,7 @@ describeInBrowser('/docs', () => {
       })),
     );
     expect(texts).toEqual(routes);
-    await pictureForDocs(page, 'docs');
+    await pictureForDocs(page, 'docs', { fullPage: true });
     for (const chapter of ['Contract A', 'Contract B', 'Operations', 'Service']) {
       expect(await page.getByRole('heading', { name: chapter }).count()).toBe(1);
     }

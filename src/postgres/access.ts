@@ -48,8 +48,8 @@ export async function reportAccess(
           CASE WHEN rolreplication THEN 'REPLICATION' END,
           CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL)
         FROM pg_roles WHERE rolname = session_user) AS "excessRights",
-       ARRAY(SELECT g.rolname::text FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-             JOIN pg_roles u ON u.oid = m.member WHERE u.rolname = session_user) AS "memberOf"`,
+       ARRAY(SELECT pg_get_userbyid(roleid)::text FROM pg_auth_members
+             WHERE member = session_user::regrole) AS "memberOf"`,
     [requiredTables, closed, markerPrefix],
   );
   const report = rows[0];

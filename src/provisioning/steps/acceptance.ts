@@ -1,7 +1,6 @@
-import { appendAudit } from '../../control/audit.ts';
 import { releaseIdempotencyKeys } from '../../control/idempotency.ts';
-import { endOperation } from '../../control/operations.ts';
 import type { Step } from '../step.ts';
+import { endWith } from './end-with.ts';
 
 /**
  * Done by the transaction that accepted a change of a tenant that exists (`lifecycle.ts`). Its undo,
@@ -10,22 +9,14 @@ import type { Step } from '../step.ts';
 export const acceptance: Step = {
   name: 'reserve',
 
-  async compensate({ hold, operation, services, tenant }) {
-    await services.control.transaction(async (trx) => {
-      await endOperation(trx, hold, 'COMPENSATED');
-      await releaseIdempotencyKeys(trx, operation.id);
-      await services.queue.complete(trx, operation.id);
-      await appendAudit(trx, {
-        actor: operation.actor,
-        partner: operation.partner,
-        ipAddress: null,
-        action: `undo ${operation.kind}`,
-        tenantId: tenant.id,
-        fromStatus: tenant.status,
-        toStatus: tenant.status,
-        outcome: 'COMPENSATED',
-        requestId: operation.requestId,
-      });
-    });
+  async compensate(context) {
+    const { operation, tenant } = context;
+    const end = {
+      action: `undo ${operation.kind}`,
+      fromStatus: tenant.status,
+      toStatus: tenant.status,
+      outcome: 'COMPENSATED',
+    } as const;
+    await endWith(context, end, (trx) => releaseIdempotencyKeys(trx, operation.id));
   },
 };

@@ -13,7 +13,7 @@ import pg from 'pg';
 import pino from 'pino';
 import { startApp } from '../src/app.ts';
 import { readConfig } from '../src/config.ts';
-import { startEmbedded } from '../src/postgres/embedded.ts';
+import { startEmbedded } from '../src/postgres/embedded/server.ts';
 import { generateEncryptionKey } from '../src/crypto/envelope.ts';
 
 const { values } = parseArgs({ options: { pairs: { type: 'string', default: '45' } } });

@@ -1,7 +1,11 @@
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Knex } from 'knex';
 import type { Logger } from 'pino';
+import {
+  blameDatabase,
+  blameMigrations,
+  closeMaintenanceDatabases,
+  openKeyRing,
+} from './app/start-checks.ts';
 import { createRecognition } from './auth/recognition.ts';
 import { recogniseLocalOperator } from './auth/local-operator.ts';
 import type { Config } from './config.ts';
@@ -9,24 +13,20 @@ import { openControl } from './control/database.ts';
 import { purgeIdempotencyRecords } from './control/idempotency.ts';
 import { migrateControl } from './control/migrate.ts';
 import { createRateLimit } from './control/rate-limits.ts';
-import { createKeyRing, EnvelopeError, type KeyRing } from './crypto/envelope.ts';
-import { loadOrMakeKey } from './crypto/key-file.ts';
-import { SettingError } from './errors.ts';
 import { createGraphiQLPage } from './http/graphiql.ts';
 import { createGraphQL } from './http/graphql.ts';
 import { listen } from './http/server.ts';
 import type { StreamTimes } from './http/stream-times.ts';
 import { createOperationQueue } from './jobs/operation-queue.ts';
-import { openCluster, type Cluster } from './postgres/cluster.ts';
+import { openCluster } from './postgres/cluster.ts';
 import { connectionOptions } from './postgres/connection.ts';
-import { closeToPublic } from './postgres/databases.ts';
-import { startEmbedded } from './postgres/embedded.ts';
-import { loadMigrations, MigrationError } from './postgres/migrations.ts';
+import { startEmbedded } from './postgres/embedded/server.ts';
+import { loadMigrations } from './postgres/migrations.ts';
 import { checkServer } from './postgres/server-check.ts';
 import { createEventLog } from './progress/event-log.ts';
 import { createEventSubscriptions } from './progress/event-subscriptions.ts';
 import { noFailpoints, type Failpoints } from './provisioning/failpoints.ts';
-import { checkReadiness, openSample } from './provisioning/readiness.ts';
+import { checkReadiness } from './provisioning/readiness.ts';
 import { createRunner } from './provisioning/runner.ts';
 import { createProvisioning } from './provisioning/service.ts';
 import type { StepServices } from './provisioning/step.ts';
@@ -237,59 +237,4 @@ function whenAborted(signal: AbortSignal): Promise<never> {
   else signal.addEventListener('abort', stop, { once: true });
   promise.catch(() => undefined); // after the start, nobody waits for it
   return promise;
-}
-
-function blameMigrations(error: unknown): never {
-  if (!(error instanceof MigrationError)) throw error;
-  throw new SettingError('TENANT_MIGRATIONS_DIR', oneLine(error), { cause: error });
-}
-
-/** Rights that an earlier start had, a full disk, tables of a newer version: the operator's to mend. */
-function blameDatabase({ database }: Config): (error: unknown) => never {
-  return (cause) => {
-    const setting = database.url === null ? 'DATA_DIR' : 'DATABASE_URL';
-    const message = `the control plane's tables cannot be made or brought up to date: ${oneLine(cause)}`;
-    throw new SettingError(setting, message, { cause });
-  };
-}
-
-function oneLine(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  // Knex writes the statement in front: nothing that an operator could use.
-  return (message.split(' - ').at(-1) ?? message).trim().replaceAll(/\s+/g, ' ');
-}
-
-async function openKeyRing({ database, encryption }: Config, control: Knex): Promise<KeyRing> {
-  const file = join(database.dataDir, 'encryption.key');
-  const current = encryption.key ?? (await loadOrMakeKey(file));
-  const keyRing = createKeyRing({ current, previous: encryption.previousKeys });
-  try {
-    await openSample(control, keyRing);
-  } catch (error) {
-    if (!(error instanceof EnvelopeError)) throw error;
-    const source = encryption.key === null ? `the key in ${file}` : 'this key';
-    throw new SettingError(
-      'ENCRYPTION_KEY',
-      `${source} does not open the connection strings that are stored; set the one they were sealed with, here or in ENCRYPTION_KEYS_PREVIOUS`,
-      { cause: error },
-    );
-  }
-  return keyRing;
-}
-
-/** Tenants may connect to their own database and to no other; returns those that are closed. */
-async function closeMaintenanceDatabases(cluster: Cluster, log: Logger): Promise<string[]> {
-  const wanted = [...new Set([cluster.adminDatabase, 'postgres', 'template1'])];
-  const open = await cluster.admin((client) => closeToPublic(client, wanted));
-  for (const name of open) {
-    const statement = `REVOKE ALL ON DATABASE "${name}" FROM PUBLIC`;
-    if (name === cluster.adminDatabase) {
-      throw new SettingError(
-        'DATABASE_URL',
-        `every role may connect to the control plane; its owner has to run once: ${statement}`,
-      );
-    }
-    log.warn({ database: name }, `every role may connect; its owner should run once: ${statement}`);
-  }
-  return wanted.filter((name) => !open.includes(name));
 }

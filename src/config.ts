@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { isLoopback } from './config/rules.ts';
+import { isLoopback } from './auth/loopback.ts';
 import type { Setting, Start } from './config/setting.ts';
 import { groups, type Groups } from './config/settings.ts';
 

@@ -3,9 +3,9 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { glob, mkdtemp, readdir, realpath, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { sharedDirectory } from '../src/postgres/embedded-binaries.ts';
-import { isAlive } from '../src/postgres/embedded-files.ts';
-import { endPostmaster, findPostmaster, firmly } from '../src/postgres/embedded-postmaster.ts';
+import { sharedDirectory } from '../src/postgres/embedded/binaries.ts';
+import { isAlive } from '../src/postgres/embedded/files.ts';
+import { endPostmaster, findPostmaster, firmly } from '../src/postgres/embedded/postmaster.ts';
 
 /** A new directory (mode 0700) with a name that says which process made it. */
 export async function makeDirectory(): Promise<string> {

@@ -1,7 +1,7 @@
 import { chmod } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { startEmbedded } from '../src/postgres/embedded.ts';
-import { isAlive } from '../src/postgres/embedded-files.ts';
+import { startEmbedded } from '../src/postgres/embedded/server.ts';
+import { isAlive } from '../src/postgres/embedded/files.ts';
 import { makeDirectory, removeDirectory, removeLeftovers } from './leftovers.ts';
 
 /** A PostgreSQL server to test on. */

@@ -15,7 +15,7 @@ import { loadOrMakeKey } from '../crypto/key-file.ts';
 import { SettingError } from '../errors.ts';
 import { withClient } from '../postgres/cluster.ts';
 import { connectionOptions } from '../postgres/connection.ts';
-import { findEmbeddedUrl } from '../postgres/embedded-url.ts';
+import { findEmbeddedUrl } from '../postgres/embedded/url.ts';
 import { looksLikeUuid } from '../provisioning/names.ts';
 import { connectionStringPurpose } from '../provisioning/steps/encrypt-credentials.ts';
 

@@ -1,6 +1,6 @@
 // How the text of a setting is read, and what a rule says to a text that breaks it.
 import { existsSync } from 'node:fs';
-import { BlockList, isIP } from 'node:net';
+import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { parseEncryptionKey } from '../crypto/envelope.ts';
@@ -127,17 +127,6 @@ function refuse(context: z.RefinementCtx<string>, message: string): never {
 export function host(text: string): string | undefined {
   return isIP(text) > 0 || /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/i.test(text) ? text : undefined;
 }
-
-/** Whether an address or name is this machine alone. */
-export function isLoopback(text: string): boolean {
-  const family = isIP(text);
-  if (family === 0) return text.toLowerCase() === 'localhost';
-  return loopback.check(text, family === 4 ? 'ipv4' : 'ipv6');
-}
-
-const loopback = new BlockList();
-loopback.addSubnet('127.0.0.0', 8, 'ipv4');
-loopback.addAddress('::1', 'ipv6');
 
 function webUrl(text: string): URL | undefined {
   const url = /^https?:\/\/[^/]/i.test(text) && URL.canParse(text) ? new URL(text) : undefined;

@@ -1,8 +1,8 @@
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { findEmbeddedUrl } from '../../src/postgres/embedded-url.ts';
+import { findEmbeddedUrl } from '../../src/postgres/embedded/url.ts';
 import { withDatabase } from '../control-template.ts';
-import { query } from '../postgres/embedded-world.ts';
+import { query } from '../postgres/embedded/world.ts';
 import {
   createTenant,
   embeddedPid,

@@ -3,8 +3,8 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
-import { isRoot } from '../../src/postgres/embedded-account.ts';
-import { freshDirectory } from '../postgres/embedded-world.ts';
+import { isRoot } from '../../src/postgres/embedded/account.ts';
+import { freshDirectory } from '../postgres/embedded/world.ts';
 import { createTenant, endAll, freshDataDir, startGateway } from './gateway-process.ts';
 
 afterEach(endAll);

@@ -5,9 +5,9 @@ import { realpath } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { settingNames } from '../../src/config/settings.ts';
 import { generateEncryptionKey } from '../../src/crypto/envelope.ts';
-import { findPostmaster } from '../../src/postgres/embedded-postmaster.ts';
+import { findPostmaster } from '../../src/postgres/embedded/postmaster.ts';
 import { guard } from '../leftovers.ts';
-import { cleanUp, freshDirectory } from '../postgres/embedded-world.ts';
+import { cleanUp, freshDirectory } from '../postgres/embedded/world.ts';
 
 export type Settings = Readonly<Record<string, string>>;
 

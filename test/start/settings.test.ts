@@ -4,8 +4,8 @@ import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { generateEncryptionKey } from '../../src/crypto/envelope.ts';
-import { isRoot } from '../../src/postgres/embedded-account.ts';
-import { freshDirectory } from '../postgres/embedded-world.ts';
+import { isRoot } from '../../src/postgres/embedded/account.ts';
+import { freshDirectory } from '../postgres/embedded/world.ts';
 import {
   createTenant,
   embeddedPid,

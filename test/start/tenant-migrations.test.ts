@@ -2,7 +2,7 @@ import { cp, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createWorld, type World } from '../harness.ts';
-import { freshDirectory } from '../postgres/embedded-world.ts';
+import { freshDirectory } from '../postgres/embedded/world.ts';
 import {
   createTenant,
   endAll,

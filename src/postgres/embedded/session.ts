@@ -1,12 +1,12 @@
 /** Connections to the default server: is it up, and whose is it? */
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { SettingError } from '../errors.ts';
-import type { Home } from './embedded-home.ts';
-import { superuser } from './embedded-initdb.ts';
-import { isPostmaster } from './embedded-postmaster.ts';
-import type { Postmaster } from './embedded-postmaster.ts';
-import { codeOf, errorCodes } from './error-codes.ts';
+import { SettingError } from '../../errors.ts';
+import type { Home } from './home.ts';
+import { superuser } from './initdb.ts';
+import { isPostmaster } from './postmaster.ts';
+import type { Postmaster } from './postmaster.ts';
+import { codeOf, errorCodes } from '../error-codes.ts';
 
 /** The connection string of the superuser. */
 export function serverUrl(port: number, password: string, database: string): string {

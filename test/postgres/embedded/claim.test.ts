@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { cleanUp, freshDirectory, query, start } from './embedded-world.ts';
+import { cleanUp, freshDirectory, query, start } from './world.ts';
 
 let dataDir: string;
 beforeEach(async () => {

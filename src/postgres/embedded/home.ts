@@ -13,13 +13,13 @@ import {
   symlink,
 } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { SettingError } from '../errors.ts';
-import { firstClosed, isRoot, unprivilegedAccount } from './embedded-account.ts';
-import type { Account } from './embedded-account.ts';
-import { makeShared, sharedDirectory } from './embedded-binaries.ts';
-import { ifThere } from './embedded-files.ts';
-import { endPostmaster, findPostmaster, politely } from './embedded-postmaster.ts';
-import { codeOf } from './error-codes.ts';
+import { SettingError } from '../../errors.ts';
+import { firstClosed, isRoot, unprivilegedAccount } from './account.ts';
+import type { Account } from './account.ts';
+import { makeShared, sharedDirectory } from './binaries.ts';
+import { ifThere } from './files.ts';
+import { endPostmaster, findPostmaster, politely } from './postmaster.ts';
+import { codeOf } from '../error-codes.ts';
 
 /** The files of one default server. All paths are absolute and real (no symbolic links in them). */
 export interface Home {

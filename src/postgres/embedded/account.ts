@@ -1,7 +1,7 @@
 /** Who the default server runs as, and where that user can go. PostgreSQL refuses to run as root. */
 import { chown, readFile, realpath, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { SettingError } from '../errors.ts';
+import { SettingError } from '../../errors.ts';
 
 /** An operating-system user; null: the one this process runs as. */
 export type Account = { readonly uid: number; readonly gid: number } | null;

@@ -5,8 +5,8 @@ import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { isPostmaster } from '../../src/postgres/embedded-postmaster.ts';
-import { cleanUp, freshDirectory, gateway, postmasterPid, query, start } from './embedded-world.ts';
+import { isPostmaster } from '../../../src/postgres/embedded/postmaster.ts';
+import { cleanUp, freshDirectory, gateway, postmasterPid, query, start } from './world.ts';
 
 let dataDir: string;
 beforeEach(async () => {

@@ -5,9 +5,9 @@ import { open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import type { Account } from './embedded-account.ts';
-import { ifThere, isAlive } from './embedded-files.ts';
-import { codeOf } from './error-codes.ts';
+import type { Account } from './account.ts';
+import { ifThere, isAlive } from './files.ts';
+import { codeOf } from '../error-codes.ts';
 
 export interface Postmaster {
   readonly pid: number;

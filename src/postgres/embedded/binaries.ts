@@ -3,11 +3,11 @@ import { chmod, cp, mkdir, readdir, readFile, rename, stat, symlink } from 'node
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { SettingError } from '../errors.ts';
-import { firstClosed } from './embedded-account.ts';
-import type { Account } from './embedded-account.ts';
-import { aside, ifThere, removeLeftovers } from './embedded-files.ts';
-import { codeOf } from './error-codes.ts';
+import { SettingError } from '../../errors.ts';
+import { firstClosed } from './account.ts';
+import type { Account } from './account.ts';
+import { aside, ifThere, removeLeftovers } from './files.ts';
+import { codeOf } from '../error-codes.ts';
 
 /** Absolute paths of programs. */
 interface Binaries {

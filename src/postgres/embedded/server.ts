@@ -6,20 +6,20 @@
  */
 import { readFile, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { SettingError } from '../errors.ts';
-import { findBinaries } from './embedded-binaries.ts';
-import { claimServer } from './embedded-claim.ts';
-import type { Claim, Taken } from './embedded-claim.ts';
-import { ifThere, removeLeftovers } from './embedded-files.ts';
-import { linkHome, openHome } from './embedded-home.ts';
-import type { Home } from './embedded-home.ts';
-import { initialise, keepPassword, superuser } from './embedded-initdb.ts';
-import { freePort, isFree, keepPort, keptPort } from './embedded-port.ts';
-import { endPostmaster, findPostmaster, firmly, launch, politely } from './embedded-postmaster.ts';
-import type { Postmaster } from './embedded-postmaster.ts';
-import { serverUrl, waitUntilReady } from './embedded-session.ts';
-import type { Readiness } from './embedded-session.ts';
-import { codeOf } from './error-codes.ts';
+import { SettingError } from '../../errors.ts';
+import { findBinaries } from './binaries.ts';
+import { claimServer } from './claim.ts';
+import type { Claim, Taken } from './claim.ts';
+import { ifThere, removeLeftovers } from './files.ts';
+import { linkHome, openHome } from './home.ts';
+import type { Home } from './home.ts';
+import { initialise, keepPassword, superuser } from './initdb.ts';
+import { freePort, isFree, keepPort, keptPort } from './port.ts';
+import { endPostmaster, findPostmaster, firmly, launch, politely } from './postmaster.ts';
+import type { Postmaster } from './postmaster.ts';
+import { serverUrl, waitUntilReady } from './session.ts';
+import type { Readiness } from './session.ts';
+import { codeOf } from '../error-codes.ts';
 
 /** A running default server, claimed by this process: no other gateway can use it. */
 export interface EmbeddedServer {

@@ -1,7 +1,7 @@
-import { textOf } from './embedded-files.ts';
-import { passwordFileIn, portFileIn } from './embedded-home.ts';
-import { superuser } from './embedded-initdb.ts';
-import { serverUrl } from './embedded-session.ts';
+import { textOf } from './files.ts';
+import { passwordFileIn, portFileIn } from './home.ts';
+import { superuser } from './initdb.ts';
+import { serverUrl } from './session.ts';
 
 /** Connection string of the embedded server of a DATA_DIR, running or not; null: there is none yet. */
 export async function findEmbeddedUrl(dataDir: string): Promise<string | null> {

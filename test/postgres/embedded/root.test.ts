@@ -4,13 +4,17 @@ import { dirname, join } from 'node:path';
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
-import { firstClosed, isRoot, unprivilegedAccount } from '../../src/postgres/embedded-account.ts';
-import { findBinaries, reachable } from '../../src/postgres/embedded-binaries.ts';
-import { cleanUp, freshDirectory, gateway, postmasterPid, query, start } from './embedded-world.ts';
+import {
+  firstClosed,
+  isRoot,
+  unprivilegedAccount,
+} from '../../../src/postgres/embedded/account.ts';
+import { findBinaries, reachable } from '../../../src/postgres/embedded/binaries.ts';
+import { cleanUp, freshDirectory, gateway, postmasterPid, query, start } from './world.ts';
 
 /** An ordinary user that exists nearly everywhere. */
 const nobody = { uid: 65_534, gid: 65_534 };
-const checkout = join(import.meta.dirname, '..', '..');
+const checkout = join(import.meta.dirname, '..', '..', '..');
 const nobodyReadsCheckout = (await firstClosed(checkout, nobody)) === null;
 
 afterEach(cleanUp);

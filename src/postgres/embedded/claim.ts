@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { newClient } from './embedded-session.ts';
+import { newClient } from './session.ts';
 
 export interface Claim {
   /** False when another gateway has claimed the server since (our connection broke). */

@@ -6,9 +6,9 @@ import { chmod, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import pg from 'pg';
-import { startEmbedded } from '../../src/postgres/embedded.ts';
-import type { EmbeddedOptions, EmbeddedServer } from '../../src/postgres/embedded.ts';
-import { guard, makeDirectory, removeDirectory } from '../leftovers.ts';
+import { startEmbedded } from '../../../src/postgres/embedded/server.ts';
+import type { EmbeddedOptions, EmbeddedServer } from '../../../src/postgres/embedded/server.ts';
+import { guard, makeDirectory, removeDirectory } from '../../leftovers.ts';
 
 /** Less work for the disk and the memory of the machine that tests. */
 const serverFlags = ['fsync=off', 'shared_buffers=16MB', 'max_connections=20'];
@@ -58,7 +58,7 @@ interface Gateway {
 
 const program = `
 import { startEmbedded } from ${JSON.stringify(
-  new URL('../../src/postgres/embedded.ts', import.meta.url).href,
+  new URL('../../../src/postgres/embedded/server.ts', import.meta.url).href,
 )};
 const server = await startEmbedded(JSON.parse(process.argv[1]));
 console.log(server.url);

@@ -3,9 +3,9 @@ import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { rename, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { SettingError } from '../errors.ts';
-import { aside, textOf } from './embedded-files.ts';
-import { codeOf } from './error-codes.ts';
+import { SettingError } from '../../errors.ts';
+import { aside, textOf } from './files.ts';
+import { codeOf } from '../error-codes.ts';
 
 // Below the ephemeral ports of Linux and macOS: an outgoing connection could hold one of those.
 const lowest = 20_000;

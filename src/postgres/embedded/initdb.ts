@@ -4,13 +4,13 @@ import { randomBytes } from 'node:crypto';
 import { link, mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { SettingError } from '../errors.ts';
-import { giveTo } from './embedded-account.ts';
-import { aside, textOf } from './embedded-files.ts';
-import { isInitialised } from './embedded-home.ts';
-import type { Home } from './embedded-home.ts';
-import { serverEnvironment } from './embedded-postmaster.ts';
-import { codeOf } from './error-codes.ts';
+import { SettingError } from '../../errors.ts';
+import { giveTo } from './account.ts';
+import { aside, textOf } from './files.ts';
+import { isInitialised } from './home.ts';
+import type { Home } from './home.ts';
+import { serverEnvironment } from './postmaster.ts';
+import { codeOf } from '../error-codes.ts';
 
 /** The name of the server's superuser, and of the control plane's database. */
 export const superuser = 'tenantry';

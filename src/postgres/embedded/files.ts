@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { codeOf } from './error-codes.ts';
+import { codeOf } from '../error-codes.ts';
 
 /** Names in use by this very process, which its id alone does not tell from those of a dead one. */
 const underway = new Set<string>();

@@ -1,0 +1,76 @@
+// What has to hold before it listens, and which setting is to blame when it does not.
+import { join } from 'node:path';
+import type { Knex } from 'knex';
+import type { Logger } from 'pino';
+import type { Config } from '../config.ts';
+import { createKeyRing, EnvelopeError, type KeyRing } from '../crypto/envelope.ts';
+import { loadOrMakeKey } from '../crypto/key-file.ts';
+import { SettingError } from '../errors.ts';
+import type { Cluster } from '../postgres/cluster.ts';
+import { closeToPublic } from '../postgres/databases.ts';
+import { MigrationError } from '../postgres/migrations.ts';
+import { openSample } from '../provisioning/readiness.ts';
+
+/** The tenant migrations cannot be used: the operator's to mend. */
+export function blameMigrations(error: unknown): never {
+  if (!(error instanceof MigrationError)) throw error;
+  throw new SettingError('TENANT_MIGRATIONS_DIR', oneLine(error), { cause: error });
+}
+
+/** Rights that an earlier start had, a full disk, tables of a newer version: the operator's to mend. */
+export function blameDatabase({ database }: Config): (error: unknown) => never {
+  return (cause) => {
+    const setting = database.url === null ? 'DATA_DIR' : 'DATABASE_URL';
+    const message = `the control plane's tables cannot be made or brought up to date: ${oneLine(cause)}`;
+    throw new SettingError(setting, message, { cause });
+  };
+}
+
+function oneLine(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  // Knex writes the statement in front: nothing that an operator could use.
+  return (message.split(' - ').at(-1) ?? message).trim().replaceAll(/\s+/g, ' ');
+}
+
+/**
+ * The keys that seal; made once and kept in DATA_DIR where none is set.
+ *
+ * @throws SettingError when they do not open what is stored
+ */
+export async function openKeyRing(
+  { database, encryption }: Config,
+  control: Knex,
+): Promise<KeyRing> {
+  const file = join(database.dataDir, 'encryption.key');
+  const current = encryption.key ?? (await loadOrMakeKey(file));
+  const keyRing = createKeyRing({ current, previous: encryption.previousKeys });
+  try {
+    await openSample(control, keyRing);
+  } catch (error) {
+    if (!(error instanceof EnvelopeError)) throw error;
+    const source = encryption.key === null ? `the key in ${file}` : 'this key';
+    throw new SettingError(
+      'ENCRYPTION_KEY',
+      `${source} does not open the connection strings that are stored; set the one they were sealed with, here or in ENCRYPTION_KEYS_PREVIOUS`,
+      { cause: error },
+    );
+  }
+  return keyRing;
+}
+
+/** Tenants may connect to their own database and to no other; returns those that are closed. */
+export async function closeMaintenanceDatabases(cluster: Cluster, log: Logger): Promise<string[]> {
+  const wanted = [...new Set([cluster.adminDatabase, 'postgres', 'template1'])];
+  const open = await cluster.admin((client) => closeToPublic(client, wanted));
+  for (const name of open) {
+    const statement = `REVOKE ALL ON DATABASE "${name}" FROM PUBLIC`;
+    if (name === cluster.adminDatabase) {
+      throw new SettingError(
+        'DATABASE_URL',
+        `every role may connect to the control plane; its owner has to run once: ${statement}`,
+      );
+    }
+    log.warn({ database: name }, `every role may connect; its owner should run once: ${statement}`);
+  }
+  return wanted.filter((name) => !open.includes(name));
+}

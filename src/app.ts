@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url';
+import type { Knex } from 'knex';
 import type { Logger } from 'pino';
 import {
   blameDatabase,
@@ -25,6 +26,7 @@ import { loadMigrations } from './postgres/migrations.ts';
 import { checkServer } from './postgres/server-check.ts';
 import { createEventLog } from './progress/event-log.ts';
 import { createEventSubscriptions } from './progress/event-subscriptions.ts';
+import { pruneAuditLog } from './provisioning/audit-retention.ts';
 import { noFailpoints, type Failpoints } from './provisioning/failpoints.ts';
 import { checkReadiness } from './provisioning/readiness.ts';
 import { createRunner } from './provisioning/runner.ts';
@@ -152,11 +154,8 @@ async function build(
     await Promise.all([queue.stop(graceMs), runner.stop(graceMs)]);
     await eventLog.close();
   });
-  const cleaning = setInterval(() => {
-    purgeIdempotencyRecords(control).catch((error: unknown) => {
-      log.warn({ err: error }, 'expired idempotency records could not be deleted');
-    });
-  }, cleaningIntervalMs);
+  clean(config, control, log);
+  const cleaning = setInterval(clean, cleaningIntervalMs, config, control, log);
   stack.defer(() => {
     clearInterval(cleaning);
   });
@@ -225,6 +224,25 @@ async function embeddedUrl(
   stack.defer(() => embedded.stop());
   if (embedded.adopted) log.info('a PostgreSQL server left behind by an earlier run is used again');
   return embedded.url;
+}
+
+/** Removes what has lived for as long as the settings say. Nothing waits for it. */
+function clean({ audit }: Config, control: Knex, log: Logger): void {
+  purgeIdempotencyRecords(control).catch((error: unknown) => {
+    log.warn({ err: error }, 'expired idempotency records could not be deleted');
+  });
+  if (audit.retentionDays === 0) return;
+  pruneAuditLog(control, audit.retentionDays, 'gateway').then(
+    (pruned) => {
+      if (pruned !== null) return;
+      const message =
+        'AUDIT_RETENTION_DAYS: this role may not prune the audit log; its owner has to run: npm run prune-audit';
+      log.warn(message);
+    },
+    (error: unknown) => {
+      log.warn({ err: error }, 'the audit log could not be pruned');
+    },
+  );
 }
 
 /** Rejects with the signal's reason once it aborts; never without. */

@@ -70,6 +70,7 @@ describe('readConfig with nothing set', () => {
         tenantStatementTimeoutMs: 0,
         deletionRetentionDays: 30,
       },
+      audit: { retentionDays: 0 },
       log: { level: 'info', format: 'pretty' },
     });
     expect(settings.every(({ isDefault }) => isDefault)).toBe(true);

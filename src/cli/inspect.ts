@@ -5,54 +5,30 @@
 import { join } from 'node:path';
 import type { Knex } from 'knex';
 import type pg from 'pg';
-import { ConfigError, readConfig, type Config } from '../config.ts';
-import { openControl } from '../control/database.ts';
+import type { Config } from '../config.ts';
 import { findTenantDatabases, sealedConnectionOf } from '../control/tenant-databases.ts';
 import { listTenants } from '../control/tenant-lists.ts';
 import { findTenant, type Tenant } from '../control/tenants.ts';
 import { createKeyRing } from '../crypto/envelope.ts';
 import { loadOrMakeKey } from '../crypto/key-file.ts';
-import { SettingError } from '../errors.ts';
 import { withClient } from '../postgres/cluster.ts';
 import { connectionOptions } from '../postgres/connection.ts';
-import { findEmbeddedUrl } from '../postgres/embedded/url.ts';
 import { looksLikeUuid } from '../provisioning/names.ts';
 import { connectionStringPurpose } from '../provisioning/steps/encrypt-credentials.ts';
+import { withControl } from './with-control.ts';
 
 const session = { applicationName: 'tenantry inspect', statementTimeoutMs: 10_000 };
 
-try {
-  await inspect(process.argv[2]);
-} catch (error) {
-  const expected = error instanceof ConfigError || error instanceof SettingError;
-  const code = error instanceof Error && 'code' in error ? ` (${String(error.code)})` : '';
-  console.error(expected ? error.message : `The control plane does not answer${code}`);
-  process.exitCode = 1;
-}
-
-async function inspect(name: string | undefined): Promise<void> {
-  const config = readConfig();
-  const url = config.database.url ?? (await findEmbeddedUrl(config.database.dataDir));
-  if (url === null) {
-    throw new SettingError(
-      'DATA_DIR',
-      `${config.database.dataDir} holds no server: npm start first`,
-    );
+await withControl('inspect', async ({ control, config, url }) => {
+  const name = process.argv[2];
+  const tenant = await chooseTenant(control, name);
+  if (tenant === null) {
+    console.error(name === undefined ? 'There is no tenant yet' : `There is no tenant ${name}`);
+    process.exitCode = 1;
+    return;
   }
-  const connection = connectionOptions(url, session);
-  const control = openControl({ connection, poolMax: 1, poolTimeoutMs: 10_000 });
-  try {
-    const tenant = await chooseTenant(control, name);
-    if (tenant === null) {
-      console.error(name === undefined ? 'There is no tenant yet' : `There is no tenant ${name}`);
-      process.exitCode = 1;
-      return;
-    }
-    await show(control, config, tenant, connection.database ?? '');
-  } finally {
-    await control.destroy();
-  }
-}
+  await show(control, config, tenant, connectionOptions(url, session).database ?? '');
+});
 
 async function chooseTenant(control: Knex, name: string | undefined): Promise<Tenant | null> {
   if (name !== undefined) {

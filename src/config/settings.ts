@@ -127,6 +127,10 @@ export const groups = {
     /** Days from a soft delete to the purge. */
     deletionRetentionDays: setting('DELETION_RETENTION_DAYS', whole(0, 36_500), '30'),
   },
+  audit: {
+    /** 0: kept. */
+    retentionDays: setting('AUDIT_RETENTION_DAYS', whole(0, 36_500), '0'),
+  },
   log: {
     level: setting('LOG_LEVEL', oneOf(logLevels), 'info'),
     format: setting('LOG_FORMAT', oneOf(['pretty', 'json']), (start) =>

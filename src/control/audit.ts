@@ -1,5 +1,7 @@
+import type { Knex } from 'knex';
 import { controlSchema, type Control } from './database.ts';
-import type { TenantStatus } from './tenants.ts';
+import { readPage, type Page, type PageRequest } from './pages.ts';
+import type { Scope, TenantStatus } from './tenants.ts';
 
 /** One line of the audit log: who did what, from which state to which. */
 export interface AuditRecord {
@@ -14,13 +16,47 @@ export interface AuditRecord {
   readonly toStatus: TenantStatus | null;
   readonly outcome: 'ACCEPTED' | 'SUCCEEDED' | 'COMPENSATED';
   readonly requestId: string | null;
+  /** What else there is to tell, such as the names of changed fields. Never a secret. */
+  readonly details?: Readonly<Record<string, unknown>>;
 }
 
-/** Appends to the audit log, in the transaction of the change it tells of. */
+/** The same as it was recorded. */
+export interface AuditEntry extends Omit<AuditRecord, 'details' | 'outcome'> {
+  readonly id: number;
+  readonly at: Date;
+  readonly outcome: string;
+  readonly details: Readonly<Record<string, unknown>> | null;
+}
+
+export interface AuditFilter {
+  readonly tenantId?: string;
+  readonly actor?: string;
+  readonly action?: string;
+  readonly after?: Date;
+  readonly before?: Date;
+}
+
+const columns = {
+  id: 'id',
+  at: 'at',
+  actor: 'actor',
+  partner: 'partner',
+  ipAddress: 'ip_address',
+  action: 'action',
+  tenantId: 'tenant_id',
+  fromStatus: 'from_status',
+  toStatus: 'to_status',
+  outcome: 'outcome',
+  requestId: 'request_id',
+  details: 'details',
+} as const satisfies Record<keyof AuditEntry, string>;
+
+/**
+ * Appends to the audit log, in the transaction of the change it tells of. The commit makes it the next
+ * entry of the hash chain.
+ */
 export async function appendAudit(trx: Control, record: AuditRecord): Promise<void> {
-  await trx
-    .withSchema(controlSchema)
-    .from('audit_log')
+  await table(trx)
     .insert({
       actor: record.actor,
       partner: record.partner,
@@ -31,6 +67,36 @@ export async function appendAudit(trx: Control, record: AuditRecord): Promise<vo
       to_status: record.toStatus,
       outcome: record.outcome,
       request_id: record.requestId,
+      details: record.details === undefined ? null : JSON.stringify(record.details),
     })
     .options({ name: 'insert_audit' });
+}
+
+/** Order of the audit log: newest first. */
+export const auditOrder = {
+  column: 'at',
+  type: 'timestamptz',
+  idType: 'bigint',
+  descending: true,
+} as const;
+
+/** One page of the audit log that the scope may see, newest first. */
+export function listAudit(
+  control: Control,
+  scope: Scope,
+  filter: AuditFilter,
+  page: PageRequest,
+): Promise<Page<AuditEntry>> {
+  const query = table(control);
+  if (scope !== null) void query.where('partner', scope.partner);
+  if (filter.tenantId !== undefined) void query.where('tenant_id', filter.tenantId);
+  if (filter.actor !== undefined) void query.where('actor', filter.actor);
+  if (filter.action !== undefined) void query.where('action', filter.action);
+  if (filter.after !== undefined) void query.where('at', '>', filter.after);
+  if (filter.before !== undefined) void query.where('at', '<', filter.before);
+  return readPage<AuditEntry>(query, columns, auditOrder, page);
+}
+
+function table(control: Control): Knex.QueryBuilder {
+  return control.withSchema(controlSchema).from('audit_log');
 }

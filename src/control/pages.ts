@@ -28,6 +28,8 @@ export interface SortOrder {
   readonly column: string;
   /** PostgreSQL type of the column, to read a cursor's text back. */
   readonly type: 'timestamptz' | 'text';
+  /** PostgreSQL type of the column `id`; default uuid. */
+  readonly idType?: 'uuid' | 'bigint';
   readonly descending: boolean;
 }
 
@@ -45,7 +47,7 @@ export async function readPage<T extends object>(
 ): Promise<Page<T>> {
   const query = list.clone();
   const beyond = (cursor: Cursor, operator: '>' | '<'): void => {
-    void query.whereRaw(`(??, id) ${operator} (?::${order.type}, ?::uuid)`, [
+    void query.whereRaw(`(??, id) ${operator} (?::${order.type}, ?::${order.idType ?? 'uuid'})`, [
       order.column,
       cursor.key,
       cursor.id,
@@ -62,10 +64,10 @@ export async function readPage<T extends object>(
       { column: order.column, order: direction },
       { column: 'id', order: direction },
     ])
-    .limit(request.limit + 1)) as (T & { id: string; sortKey: string })[];
+    .limit(request.limit + 1)) as (T & { id: string | number; sortKey: string })[];
   const rows = found
     .slice(0, request.limit)
-    .map((row) => ({ ...row, cursor: { key: row.sortKey, id: row.id } }));
+    .map((row) => ({ ...row, cursor: { key: row.sortKey, id: String(row.id) } }));
   if (request.backward) rows.reverse();
   return {
     rows,

@@ -40,3 +40,13 @@ export function scopeOf(caller: Caller): Scope {
 export function identityOf(caller: Caller): string {
   return JSON.stringify([caller.kind, caller.partner, caller.subject]);
 }
+
+/**
+ * Whose rows of the audit log a caller may see: its partner's, or (null) everybody's. Undefined: none,
+ * as a tenant, whose key is for its own data.
+ */
+export function auditScopeOf(caller: Caller): Scope | undefined {
+  if (caller.kind === 'TENANT') return undefined;
+  if (caller.partner !== null) return { partner: caller.partner };
+  return caller.permissions.has('fleet:read') ? null : undefined;
+}

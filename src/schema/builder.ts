@@ -23,6 +23,7 @@ export const builder = new SchemaBuilder<{
     ID: { Input: string; Output: string };
     DateTime: { Input: Date; Output: Date };
     BigInt: { Input: number; Output: number };
+    JSON: { Input: unknown; Output: unknown };
   };
 }>({
   // Order is meaning: the first is outermost. Whoever may not, learns nothing of what else is wrong.

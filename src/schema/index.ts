@@ -8,6 +8,7 @@ import './progress.ts';
 import './tenants-page.ts';
 import './create-tenant.ts';
 import './delete-tenant.ts';
+import './audit.ts';
 
 /** The GraphQL schema; built once, since types are registered by loading their files. */
 export const schema: GraphQLSchema = builder.toSchema();

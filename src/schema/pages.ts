@@ -17,6 +17,8 @@ export interface ListOrder {
   readonly name: string;
   /** What its sort values are. */
   readonly type: SortOrder['type'];
+  /** What its rows' ids are; default uuid. */
+  readonly idType?: 'uuid' | 'bigint';
 }
 
 /** Order of lists that have no other. */
@@ -79,7 +81,8 @@ function decodeCursor(argument: string, text: string, order: ListOrder): Cursor 
   // Anybody can make up a cursor: what gets past here, PostgreSQL must be able to read.
   if (name === order.name && typeof key === 'string' && typeof id === 'string') {
     const readable = order.type === 'timestamptz' ? isTimestamp(key) : isStorable(key);
-    if (readable && looksLikeUuid(id)) return { key, id };
+    const isId = order.idType === 'bigint' ? /^[0-9]{1,16}$/.test(id) : looksLikeUuid(id);
+    if (readable && isId) return { key, id };
   }
   throw new Refusal('BAD_USER_INPUT', `${argument} is not a cursor of this list`);
 }

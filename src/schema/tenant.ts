@@ -27,7 +27,7 @@ export const Environment = builder.enumType('Environment', {
   }),
 });
 
-const TenantStatusEnum = builder.enumType('TenantStatus', {
+export const TenantStatusEnum = builder.enumType('TenantStatus', {
   description: 'Where a tenant is in its life.',
   values: described(tenantStatuses, {
     SCHEDULED: 'Will be made later.',

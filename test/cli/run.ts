@@ -10,8 +10,12 @@ interface CliResult {
 }
 
 /** Runs src/cli/`command`.ts as a user would, with these variables and none of ours. */
-export function runCli(command: string, env: Record<string, string> = {}): Promise<CliResult> {
-  return runScript([`src/cli/${command}.ts`], env);
+export function runCli(
+  command: string,
+  env: Record<string, string> = {},
+  args: readonly string[] = [],
+): Promise<CliResult> {
+  return runScript([`src/cli/${command}.ts`, ...args], env);
 }
 
 /** The same with any script of the project and its arguments. */

@@ -30,10 +30,9 @@ const missing: readonly string[] = [
   // tenants that are made later
   'Tenant.provisionAt',
   'CreateTenantInput.provisionAt',
-  // health, audit and drift
+  // health and drift
   'TenantDatabase.health',
   'Query.tenantHealth',
-  'Query.auditLog',
   'Query.driftReport',
   // what is done to a tenant that is there
   'Mutation.updateTenant',

@@ -11,7 +11,10 @@ export interface IdempotencyKey {
 
 export interface IdempotencyRecord {
   readonly payloadHash: Buffer;
-  readonly operationId: string;
+  /** The operation that began; null: a change that needed none. */
+  readonly operationId: string | null;
+  /** The tenant of a change that needed no operation. */
+  readonly tenantId?: string | null;
   /** The sealed one-time API key, so that a replay can show it. */
   readonly apiKeyEncrypted: string | null;
 }
@@ -27,6 +30,7 @@ export async function findIdempotencyRecord(
     .first({
       payloadHash: 'payload_hash',
       operationId: 'operation_id',
+      tenantId: 'tenant_id',
       apiKeyEncrypted: 'api_key_encrypted',
     })) as IdempotencyRecord | undefined;
   return row ?? null;
@@ -49,6 +53,7 @@ export async function insertIdempotencyRecord(
     ...key,
     payload_hash: record.payloadHash,
     operation_id: record.operationId,
+    tenant_id: record.tenantId ?? null,
     api_key_encrypted: record.apiKeyEncrypted,
     expires_at: trx.raw("now() + ? * interval '1 hour'", [record.ttlHours]),
   });

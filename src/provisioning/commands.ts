@@ -58,6 +58,29 @@ export function createTenantSchema(rules: CommandRules) {
     );
 }
 
+/** What has been checked of an `updateTenant` input: undefined is unchanged, null is cleared. */
+export type UpdateTenantCommand = z.output<ReturnType<typeof updateTenantSchema>>;
+/** The same as a caller sends it. */
+export type UpdateTenantInput = z.input<ReturnType<typeof updateTenantSchema>>;
+
+/** The rules of `updateTenant`, for one installation: each field's are those of `createTenant`. */
+export function updateTenantSchema(rules: CommandRules) {
+  const version = 'expectedVersion must be a whole number, at least 1';
+  return z.object({
+    expectedVersion: optional(z.int(version).min(1, version)),
+    name: notCleared('name', text('name', 255)),
+    uniqueName: optional(z.boolean()).transform((value) => value ?? false),
+    environment: notCleared('environment', z.enum(environments)),
+    domain: domain().nullish(),
+    description: text('description', 4000).nullish(),
+    email: email().nullish(),
+    phoneNumber: phoneNumber().nullish(),
+    industry: text('industry', 255).nullish(),
+    settings: notCleared('settings', settings(rules)),
+    deletionProtection: notCleared('deletionProtection', z.boolean()),
+  });
+}
+
 // Zod leaves out what compares fields once a field is wrong by itself; callers are told all at once.
 const always = (): boolean => true;
 
@@ -87,6 +110,18 @@ export function parseCommand<T extends z.ZodType>(
 // GraphQL tells absent from null; for an optional field of a new tenant they mean the same.
 function optional<T extends z.ZodType>(schema: T) {
   return schema.nullish().transform((value) => value ?? undefined);
+}
+
+/** A field that may be left out, and must not be null. */
+function notCleared<T extends z.ZodType>(field: string, schema: T) {
+  return schema
+    .nullish()
+    .check((context) => {
+      if (context.value !== null) return;
+      const message = `${field} cannot be cleared`;
+      context.issues.push({ code: 'custom', message, input: null });
+    })
+    .transform((value) => value ?? undefined);
 }
 
 function text(field: string, maxCharacters: number) {

@@ -61,7 +61,7 @@ export function createOutcomes(options: {
 
     async replay(request, { key, payloadHash }, waits) {
       const record = await findIdempotencyRecord(control, key);
-      if (record === null) return null;
+      if (record?.operationId == null) return null;
       if (!record.payloadHash.equals(payloadHash)) return refused(idempotencyMismatch());
       const operation = await findOperation(control, scopeOf(request.caller), record.operationId);
       if (operation === null) return null;

@@ -1,11 +1,15 @@
 import { createCreation, type CreateTenant, type CreationOptions } from './creation.ts';
 import { createLifecycle, type Lifecycle, type LifecycleOptions } from './lifecycle.ts';
 import { createOutcomes } from './outcomes.ts';
+import { createReveal, type RevealTenantConnection } from './reveal.ts';
 import type { Runner } from './runner.ts';
+import { createUpdate, type UpdateTenant } from './update.ts';
 
 /** The domain's front door: what resolvers call. */
 export interface ProvisioningService extends Lifecycle {
   readonly createTenant: CreateTenant;
+  readonly updateTenant: UpdateTenant;
+  readonly revealTenantConnection: RevealTenantConnection;
 }
 
 export interface ProvisioningOptions extends Omit<CreationOptions, 'outcomes'> {
@@ -19,6 +23,8 @@ export function createProvisioning(options: ProvisioningOptions): ProvisioningSe
   const lifecycle: LifecycleOptions = { control, queue, outcomes, ...settings };
   return {
     createTenant: createCreation({ ...options, outcomes }),
+    updateTenant: createUpdate({ control, rules: options.rules, ...settings }),
+    revealTenantConnection: createReveal({ control, keyRing }),
     ...createLifecycle(lifecycle),
   };
 }

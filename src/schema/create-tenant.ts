@@ -22,7 +22,7 @@ const TenantLimitsInput = builder.inputType('TenantLimitsInput', {
   }),
 });
 
-const TenantSettingsInput = builder.inputType('TenantSettingsInput', {
+export const TenantSettingsInput = builder.inputType('TenantSettingsInput', {
   description: 'Features and limits of a tenant.',
   fields: (t) => ({
     features: t.stringList({ description: 'Features to switch on, out of the available ones.' }),

@@ -8,6 +8,8 @@ import './progress.ts';
 import './tenants-page.ts';
 import './create-tenant.ts';
 import './delete-tenant.ts';
+import './update-tenant.ts';
+import './reveal-tenant-connection.ts';
 import './audit.ts';
 
 /** The GraphQL schema; built once, since types are registered by loading their files. */

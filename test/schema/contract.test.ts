@@ -35,7 +35,6 @@ const missing: readonly string[] = [
   'Query.tenantHealth',
   'Query.driftReport',
   // what is done to a tenant that is there
-  'Mutation.updateTenant',
   'Mutation.restoreTenant',
   'Mutation.purgeTenant',
   'Mutation.suspendTenant',
@@ -43,7 +42,6 @@ const missing: readonly string[] = [
   'Mutation.rotateTenantApiKey',
   'Mutation.revokeTenantApiKey',
   'Mutation.rotateTenantCredentials',
-  'Mutation.revealTenantConnection',
   // what is done to an operation
   'Mutation.cancelOperation',
   'Mutation.retryOperation',

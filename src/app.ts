@@ -6,6 +6,7 @@ import {
   blameMigrations,
   closeMaintenanceDatabases,
   openKeyRing,
+  refuseControlAsShared,
 } from './app/start-checks.ts';
 import { createRecognition } from './auth/recognition.ts';
 import { recogniseLocalOperator } from './auth/local-operator.ts';
@@ -32,6 +33,7 @@ import { checkReadiness } from './provisioning/readiness.ts';
 import { createRunner } from './provisioning/runner.ts';
 import { createProvisioning } from './provisioning/service.ts';
 import type { StepServices } from './provisioning/step.ts';
+import { createSharedDatabases } from './provisioning/shared-databases.ts';
 import { createTemplates, refuseChangedMigrations } from './provisioning/templates.ts';
 
 export interface AppOptions {
@@ -112,6 +114,7 @@ async function build(
     statementTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
   });
   stack.defer(() => cluster.close());
+  refuseControlAsShared(config, cluster);
   const closedDatabases = await orStopped(closeMaintenanceDatabases(cluster, log));
 
   const queue = createOperationQueue({
@@ -140,6 +143,10 @@ async function build(
       strategy: tenants.createDatabaseStrategy,
       migrationTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
       log,
+    }),
+    sharedDatabases: createSharedDatabases({
+      control,
+      strategy: tenants.createDatabaseStrategy,
     }),
     settings: { ...tenants, closedDatabases },
   };
@@ -170,9 +177,9 @@ async function build(
   });
   const service = createProvisioning({
     runner,
-    reserve: { control, keyRing, queue, settings: provisioning },
+    reserve: { control, keyRing, queue, settings: { ...provisioning, ...tenants } },
     placement: { clusters: [...clusters.keys()] },
-    rules: provisioning,
+    rules: { ...provisioning, ...tenants },
     creationLimit: createRateLimit(control, 'creations', provisioning.creationsPerMinute),
   });
   const recognise = createRecognition([recogniseLocalOperator]);

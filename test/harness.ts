@@ -14,6 +14,8 @@ import { onServer, withDatabase, withLogin } from './control-template.ts';
 export interface World {
   /** Connection string of the control plane. */
   readonly controlUrl: string;
+  /** `SHARED_TENANT_DATABASE` of its gateways: one of its own, made on first need. */
+  readonly sharedDatabase: string;
   /** What its gateways seal with. */
   readonly encryptionKey: string;
   /** Starts a gateway; `settings` by the names of their variables. */
@@ -74,6 +76,7 @@ export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): P
   const serverUrl = inject('serverUrl');
   const suffix = randomBytes(6).toString('hex');
   const database = `test_control_${suffix}`;
+  const sharedDatabase = `test_shared_${suffix}`;
   const limited = admin === 'limited' ? `test_admin_${suffix}` : null;
   await onServer(serverUrl, async (client) => {
     if (limited === null) {
@@ -97,6 +100,7 @@ export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): P
 
   return {
     controlUrl,
+    sharedDatabase,
     encryptionKey,
     query,
 
@@ -106,6 +110,7 @@ export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): P
         {
           DATABASE_URL: controlUrl,
           ENCRYPTION_KEY: encryptionKey,
+          SHARED_TENANT_DATABASE: sharedDatabase,
           AUTH_MODE: 'open',
           PORT: '0',
           GRAPHIQL: 'on',
@@ -229,7 +234,9 @@ async function everythingMade(pool: pg.Pool): Promise<Leftovers> {
     `SELECT datname AS name FROM pg_database WHERE datname IN
        (SELECT database_name FROM control_plane.tenant_databases WHERE status <> 'DROPPED'
         UNION SELECT 'car_' || replace(tenant_id::text, '-', '_') FROM control_plane.tenant_databases
-        UNION SELECT database_name FROM control_plane.templates)`,
+        UNION SELECT database_name FROM control_plane.templates
+        UNION SELECT unnest(ARRAY[database_name, 'shd_' || replace(id::text, '-', '_')])
+          FROM control_plane.shared_databases)`,
   );
   const roles = await pool.query<{ name: string }>(
     `SELECT rolname AS name FROM pg_roles WHERE rolname IN

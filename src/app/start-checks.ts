@@ -58,6 +58,17 @@ export async function openKeyRing(
   return keyRing;
 }
 
+/**
+ * @throws SettingError when tenants of SCHEMA isolation would share a database with a control plane
+ */
+export function refuseControlAsShared({ tenants }: Config, cluster: Cluster): void {
+  if (tenants.sharedDatabase !== cluster.adminDatabase) return;
+  throw new SettingError(
+    'SHARED_TENANT_DATABASE',
+    `"${tenants.sharedDatabase}" is the database that the admin of cluster ${cluster.name} works from, and closed to tenants; name one of its own`,
+  );
+}
+
 /** Tenants may connect to their own database and to no other; returns those that are closed. */
 export async function closeMaintenanceDatabases(cluster: Cluster, log: Logger): Promise<string[]> {
   const wanted = [...new Set([cluster.adminDatabase, 'postgres', 'template1'])];

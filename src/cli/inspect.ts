@@ -6,13 +6,18 @@ import { join } from 'node:path';
 import type { Knex } from 'knex';
 import type pg from 'pg';
 import type { Config } from '../config.ts';
-import { findTenantDatabases, sealedConnectionOf } from '../control/tenant-databases.ts';
+import {
+  findTenantDatabases,
+  sealedConnectionOf,
+  type TenantDatabase,
+} from '../control/tenant-databases.ts';
 import { listTenants } from '../control/tenant-lists.ts';
 import { findTenant, type Tenant } from '../control/tenants.ts';
 import { createKeyRing } from '../crypto/envelope.ts';
 import { loadOrMakeKey } from '../crypto/key-file.ts';
 import { withClient } from '../postgres/cluster.ts';
 import { connectionOptions } from '../postgres/connection.ts';
+import { quoteIdentifier } from '../postgres/identifiers.ts';
 import { looksLikeUuid } from '../provisioning/names.ts';
 import { connectionStringPurpose } from '../provisioning/steps/encrypt-credentials.ts';
 import { withControl } from './with-control.ts';
@@ -53,6 +58,7 @@ async function show(
     return;
   }
   line('Database', `${database.databaseName} on cluster ${database.cluster}`);
+  if (database.schemaName !== null) line('Schema', database.schemaName);
   line('Stored', `${sealed.slice(0, 24)}… (sealed, ${sealed.length} characters)`);
 
   const file = join(config.database.dataDir, 'encryption.key');
@@ -72,12 +78,30 @@ async function show(
   for (const name of new Set([...names, ...others.map((other) => other.databaseName)])) {
     line(`  ${name}`, await outcomeOf(() => withClient({ ...own, database: name }, hello)));
   }
+  for (const { schemaName } of [database, ...others.filter((other) => isBeside(other, database))]) {
+    if (schemaName === null) continue;
+    const outcome = await outcomeOf(() =>
+      withClient(own, (client) => lookInto(client, schemaName)),
+    );
+    line(`  schema ${schemaName}`, outcome);
+  }
+}
+
+/** Whether both share a database. */
+function isBeside(other: TenantDatabase, database: TenantDatabase): boolean {
+  return other.cluster === database.cluster && other.databaseName === database.databaseName;
+}
+
+/** Reads the ledger that is in every tenant's schema. */
+async function lookInto(client: pg.Client, schemaName: string): Promise<string> {
+  await client.query(`SELECT FROM ${quoteIdentifier(schemaName)}.knex_migrations`);
+  return 'opens';
 }
 
 async function tablesOf(client: pg.Client): Promise<string> {
   const { rows } = await client.query<{ name: string }>(
     `SELECT tablename AS name FROM pg_tables
-     WHERE schemaname = 'public' AND NOT starts_with(tablename, 'knex_') ORDER BY 1`,
+     WHERE schemaname = current_schema() AND NOT starts_with(tablename, 'knex_') ORDER BY 1`,
   );
   return rows.map((row) => row.name).join(', ');
 }

@@ -153,6 +153,11 @@ export function encryptionKey(text: string): Buffer | undefined {
   }
 }
 
+/** A name that a test lets through. */
+export function nameIf(isAllowed: (name: string) => boolean): (text: string) => string | undefined {
+  return (text) => (isAllowed(text) ? text : undefined);
+}
+
 /** The name of a table. */
 export function tableName(text: string): string | undefined {
   return text !== '' && Buffer.byteLength(text) <= 63 ? text : undefined;

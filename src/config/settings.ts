@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { databaseStrategies } from '../postgres/databases.ts';
+import { isSchemaPrefix, isSharedDatabaseName } from '../provisioning/names.ts';
 import {
   whole,
   oneOf,
@@ -17,6 +18,7 @@ import {
   publicUrl,
   origin,
   encryptionKey,
+  nameIf,
   tableName,
   folder,
 } from './rules.ts';
@@ -114,6 +116,24 @@ export const groups = {
       'REQUIRED_TENANT_TABLES',
       list(tableName, 'the name of a table: 1 to 63 bytes'),
       'settings,activity_log',
+    ),
+    /** In each cluster, for the tenants of SCHEMA isolation. */
+    sharedDatabase: setting(
+      'SHARED_TENANT_DATABASE',
+      one(
+        nameIf(isSharedDatabaseName),
+        'the name of a database of its own: 1 to 63 letters, digits, _ and -, not postgres, template0 or template1, and not beginning like a tenant’s (car_, dbtools_tenant_, tpl_, shd_, sb_)',
+      ),
+      'tenants_shared',
+    ),
+    /** In front of the slug in generated names of schemas. */
+    schemaPrefix: setting(
+      'TENANT_SCHEMA_PREFIX',
+      one(
+        nameIf(isSchemaPrefix),
+        '1 to 32 letters, digits and _, not beginning with a digit, and no beginning of a reserved name (public, information_schema, pg_, sb_, tpl_, control_plane)',
+      ),
+      'tenant_',
     ),
     createDatabaseStrategy: setting(
       'CREATE_DATABASE_STRATEGY',

@@ -2,10 +2,16 @@ import type pg from 'pg';
 
 export interface AccessReport {
   readonly database: string;
-  /** Of the tables asked for, those that these credentials do not see. */
+  /** The schema that is searched first; null: none that there is. */
+  readonly schema: string | null;
+  /** Of the tables asked for, those that these credentials do not see in that schema. */
   readonly missingTables: readonly string[];
   /** Databases other than this one that these credentials may open, of those looked at. */
   readonly openDatabases: readonly string[];
+  /** Schemas other than the one searched first that they may work in, of those looked at. */
+  readonly openSchemas: readonly string[];
+  /** Whether they may make schemas in this database. */
+  readonly createsSchemas: boolean;
   /** Rights that a tenant's login must not have, by their names in pg_roles. */
   readonly excessRights: readonly string[];
   /** Roles it is a member of. */
@@ -17,8 +23,8 @@ export interface AccessReport {
  * trip is paid by everyone who waits for a tenant.
  *
  * @param closed databases that must be closed to tenants (the control plane above all)
- * @param markerPrefix beginning of the comment on databases that are ours; the newest of them are
- *   looked at as a sample
+ * @param markerPrefix beginning of the comment on databases and schemas that are ours; the newest of
+ *   them are looked at as a sample
  */
 export async function reportAccess(
   client: pg.ClientBase,
@@ -27,10 +33,10 @@ export async function reportAccess(
   markerPrefix: string,
 ): Promise<AccessReport> {
   const { rows } = await client.query<AccessReport>(
-    `SELECT current_database() AS database,
-       ARRAY(SELECT name FROM unnest($1::text[]) AS name
-             WHERE to_regclass(quote_ident(name)) IS NULL
-                OR NOT has_table_privilege(to_regclass(quote_ident(name)), 'SELECT, INSERT')
+    `SELECT current_database() AS database, current_schema() AS schema,
+       ARRAY(SELECT name FROM unnest($1::text[]) AS name,
+                    to_regclass(format('%I.%I', current_schema(), name)) AS found
+             WHERE found IS NULL OR NOT has_table_privilege(found, 'SELECT, INSERT')
        ) AS "missingTables",
        ARRAY(SELECT datname::text FROM (
                SELECT oid, datname FROM pg_database WHERE datname = ANY ($2)
@@ -42,6 +48,19 @@ export async function reportAccess(
              WHERE datname <> current_database()
                AND has_database_privilege(session_user, oid, 'CONNECT')
        ) AS "openDatabases",
+       ARRAY(SELECT nspname::text FROM (
+               SELECT oid, nspname FROM pg_namespace
+               WHERE nspname NOT LIKE 'pg\\_%' ORDER BY oid DESC LIMIT 20
+             ) AS newest
+             WHERE nspname <> current_schema()
+               AND starts_with(obj_description(oid, 'pg_namespace'), $3)
+               AND has_schema_privilege(session_user, oid, 'USAGE, CREATE')
+             UNION ALL
+             SELECT nspname::text FROM pg_namespace
+             WHERE nspname = 'public' AND nspname <> current_schema()
+               AND has_schema_privilege(session_user, oid, 'CREATE')
+       ) AS "openSchemas",
+       has_database_privilege(session_user, current_database(), 'CREATE') AS "createsSchemas",
        (SELECT array_remove(ARRAY[
           CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreatedb THEN 'CREATEDB' END,
           CASE WHEN rolcreaterole THEN 'CREATEROLE' END,

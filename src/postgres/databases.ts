@@ -54,8 +54,8 @@ export interface Opening {
   readonly name: string;
   /** The name it gets; the same when it stays. */
   readonly finalName: string;
-  /** Role that may connect, make temporary tables, and make schemas. */
-  readonly owner: string;
+  /** Role that may connect, make temporary tables, and make schemas; absent: nobody but the admin. */
+  readonly owner?: string;
   readonly marker: string;
 }
 
@@ -69,7 +69,7 @@ export async function openDatabase(client: pg.ClientBase, opening: Opening): Pro
   await client.query(`
     COMMENT ON DATABASE ${name} IS ${quoteLiteral(opening.marker)};
     REVOKE ALL ON DATABASE ${name} FROM PUBLIC;
-    GRANT CONNECT, TEMPORARY, CREATE ON DATABASE ${name} TO ${quoteIdentifier(opening.owner)};
+    ${opening.owner === undefined ? '' : `GRANT CONNECT, TEMPORARY, CREATE ON DATABASE ${name} TO ${quoteIdentifier(opening.owner)};`}
     ${opening.name === opening.finalName ? '' : `ALTER DATABASE ${name} RENAME TO ${finalName};`}
     ALTER DATABASE ${finalName} ALLOW_CONNECTIONS true`);
 }
@@ -134,6 +134,27 @@ export async function closeToPublic(
     }
   }
   return open.length === 0 ? [] : openToPublic(client, names);
+}
+
+/**
+ * Takes every right on the connected database's schema `public` from PUBLIC.
+ *
+ * @throws Error when PUBLIC still has one: the connected role may not change it
+ */
+export async function closePublicSchema(client: pg.ClientBase): Promise<void> {
+  if (!(await publicSchemaIsOpen(client))) return;
+  await client.query('REVOKE ALL ON SCHEMA public FROM PUBLIC');
+  if (await publicSchemaIsOpen(client)) {
+    throw new Error('the schema public stays open to PUBLIC: the admin does not own it');
+  }
+}
+
+async function publicSchemaIsOpen(client: pg.ClientBase): Promise<boolean> {
+  const { rows } = await client.query(
+    `SELECT FROM pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner))) AS acl
+     WHERE nspname = 'public' AND acl.grantee = 0`,
+  );
+  return rows.length > 0;
 }
 
 async function openToPublic(client: pg.ClientBase, names: readonly string[]): Promise<string[]> {

@@ -5,9 +5,11 @@
 export const errorCodes = {
   uniqueViolation: '23505',
   duplicateDatabase: '42P04',
+  duplicateSchema: '42P06',
   duplicateObject: '42710',
   undefinedObject: '42704',
   invalidCatalogName: '3D000',
+  invalidSchemaName: '3F000',
   invalidPassword: '28P01',
   insufficientPrivilege: '42501',
   objectInUse: '55006',

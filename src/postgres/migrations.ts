@@ -30,10 +30,17 @@ export class MigrationError extends Error {
   override readonly name = 'MigrationError';
   readonly code = 'MIGRATION';
   readonly migration: string | null;
+  /** What it did, for callers: goes on from the migration's name. */
+  readonly deed: string;
 
-  constructor(migration: string | null, message: string, options?: ErrorOptions) {
+  constructor(
+    migration: string | null,
+    message: string,
+    { deed = 'failed', ...options }: ErrorOptions & { readonly deed?: string } = {},
+  ) {
     super(message, options);
     this.migration = migration;
+    this.deed = deed;
   }
 }
 
@@ -101,8 +108,21 @@ export interface MigrateOptions {
   readonly role?: string;
   /** Schema of the ledger tables; absent: the connection's first. */
   readonly ledgerSchema?: string;
+  /** All of it in one transaction of this form, which also keeps others away; absent: as Knex does. */
+  readonly transaction?: MigrationTransaction;
   /** When it aborts, the connection is cut. */
   readonly signal?: AbortSignal;
+}
+
+export interface MigrationTransaction {
+  /** SQL at its beginning. */
+  readonly begin: string;
+  /** Looks at what a migration did. A rejection is that migration's error. */
+  readonly inspect: (session: pg.ClientBase) => Promise<void>;
+  /** SQL at its end. */
+  readonly end: string;
+  /** What a migration did that failed with this error; undefined: it failed. */
+  readonly deedOf: (error: unknown) => string | undefined;
 }
 
 /**
@@ -114,7 +134,7 @@ export interface MigrateOptions {
  *   reason of the signal
  */
 export async function migrate(set: MigrationSet, options: MigrateOptions): Promise<void> {
-  const { role, signal } = options;
+  const { signal, transaction } = options;
   signal?.throwIfAborted();
   let session: pg.Client | undefined;
   const knex = knexPackage.knex({
@@ -126,7 +146,7 @@ export async function migrate(set: MigrationSet, options: MigrateOptions): Promi
       afterCreate: (client: pg.Client, done: (error: Error | null, client: pg.Client) => void) => {
         session = client;
         client.on('error', () => undefined); // cut connections are told by the query under way
-        prepareSession(client, role, signal).then(
+        prepareSession(client, options, signal).then(
           () => {
             done(null, client);
           },
@@ -146,10 +166,17 @@ export async function migrate(set: MigrationSet, options: MigrateOptions): Promi
   };
   signal?.addEventListener('abort', cut, { once: true });
   const config: Knex.MigratorConfig = {
-    migrationSource: asSource(set),
+    migrationSource: asSource(set, transaction, () => sessionOf(session)),
     ...(options.ledgerSchema === undefined ? {} : { schemaName: options.ledgerSchema }),
   };
-  const work = toNewest(knex, config);
+  const work =
+    transaction === undefined
+      ? toNewest(knex, config)
+      : knex.transaction(async (trx) => {
+          await sessionOf(session).query(transaction.begin);
+          await toNewest(trx, config);
+          await sessionOf(session).query(transaction.end);
+        });
   try {
     await Promise.race([work, aborted.promise]);
   } finally {
@@ -159,6 +186,11 @@ export async function migrate(set: MigrationSet, options: MigrateOptions): Promi
     // What was cut may never give its connection back to the pool.
     if (signal?.aborted !== true) await closed;
   }
+}
+
+function sessionOf(session: pg.Client | undefined): pg.Client {
+  if (session === undefined) throw new Error('a transaction without a session');
+  return session;
 }
 
 async function toNewest(knex: Knex, config: Knex.MigratorConfig): Promise<void> {
@@ -172,10 +204,11 @@ async function toNewest(knex: Knex, config: Knex.MigratorConfig): Promise<void> 
  */
 async function prepareSession(
   client: pg.Client,
-  role: string | undefined,
+  { role, transaction }: MigrateOptions,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   signal?.throwIfAborted();
+  if (transaction !== undefined) return; // it has a lock of its own, and says whose the work is
   await client.query("SELECT pg_advisory_lock(hashtextextended('tenantry:migrations', 0))");
   if (role !== undefined) await client.query("SELECT set_config('role', $1, false)", [role]);
 }
@@ -188,7 +221,11 @@ async function isLocked(knex: Knex, schema: string | undefined): Promise<boolean
   return row?.is_locked === 1;
 }
 
-function asSource(set: MigrationSet): Knex.MigrationSource<MigrationFile> {
+function asSource(
+  set: MigrationSet,
+  transaction: MigrationTransaction | undefined,
+  session: () => pg.ClientBase,
+): Knex.MigrationSource<MigrationFile> {
   return {
     getMigrations: () => Promise.resolve([...set.files]),
     getMigrationName: (file) => file.name,
@@ -198,17 +235,23 @@ function asSource(set: MigrationSet): Knex.MigrationSource<MigrationFile> {
         up: async (knex: Knex) => {
           try {
             await file.migration.up(knex);
+            await transaction?.inspect(session());
           } catch (error) {
             if (isTransient(error)) throw error; // no fault of the migration
             throw new MigrationError(
               file.name,
               `migration ${file.name} failed: ${messageOf(error)}`,
-              { cause: error },
+              { cause: error, ...deedOf(transaction, error) },
             );
           }
         },
       }),
   };
+}
+
+function deedOf(transaction: MigrationTransaction | undefined, error: unknown): { deed?: string } {
+  const deed = transaction?.deedOf(error);
+  return deed === undefined ? {} : { deed };
 }
 
 function messageOf(error: unknown): string {

@@ -67,11 +67,11 @@ export async function setLogin(client: AdminClient, role: string, allowed: boole
   await client.query(`ALTER ROLE ${quoteIdentifier(role)} ${allowed ? 'LOGIN' : 'NOLOGIN'}`);
 }
 
-/** Ends all sessions of a role. */
+/** Ends all sessions of a role, and waits until they have gone, 5 seconds each at most. */
 export async function endSessions(client: AdminClient, role: string): Promise<void> {
   await asMember(client, [role], async () => {
     await client.query(
-      'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1',
+      'SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = $1',
       [role],
     );
   });
@@ -91,7 +91,7 @@ export async function dropRoles(client: AdminClient, names: readonly string[]): 
 }
 
 /** Those of `names` that are roles of this server. */
-async function existingRoles(
+export async function existingRoles(
   client: pg.ClientBase,
   names: readonly string[],
 ): Promise<ReadonlySet<string>> {

@@ -1,7 +1,16 @@
 import { z } from 'zod';
 import { environments, isolations } from '../control/tenants.ts';
 import { failure, type Failure } from '../errors.ts';
-import { isReservedSlug, slugMaxLength, slugPattern } from './names.ts';
+import {
+  isReservedSchemaName,
+  isReservedSlug,
+  schemaNameFromSlug,
+  schemaNamePattern,
+  slugMaxLength,
+  slugMaxLengthBehind,
+  slugPattern,
+} from './names.ts';
+import { maxIdentifierBytes } from '../postgres/identifiers.ts';
 
 export const databaseNamings = ['TENANT_ID', 'SLUG'] as const;
 
@@ -9,6 +18,8 @@ export const databaseNamings = ['TENANT_ID', 'SLUG'] as const;
 export interface CommandRules {
   readonly availableFeatures: readonly string[];
   readonly defaultFeatures: readonly string[];
+  /** In front of the slug in generated names of schemas. */
+  readonly schemaPrefix: string;
 }
 
 /** What has been checked of a `createTenant` input, defaults filled in. */
@@ -26,7 +37,7 @@ export function createTenantSchema(rules: CommandRules) {
       environment: optional(z.enum(environments)).transform((value) => value ?? 'PRODUCTION'),
       isolation: optional(z.enum(isolations)).transform((value) => value ?? 'DATABASE'),
       databaseNaming: optional(z.enum(databaseNamings)),
-      schemaName: optional(z.string()),
+      schemaName: optional(schemaName()),
       cluster: optional(text('cluster', 255)),
       partner: optional(text('partner', 255)),
       domain: optional(domain()),
@@ -54,6 +65,21 @@ export function createTenantSchema(rules: CommandRules) {
         path: ['databaseNaming'],
         error: 'databaseNaming belongs to DATABASE isolation; this tenant has SCHEMA',
         when: always,
+      },
+    )
+    .refine(
+      ({ isolation, schemaName, slug }) =>
+        isolation !== 'SCHEMA' ||
+        schemaName !== undefined ||
+        slug === undefined ||
+        slug.length <= slugMaxLengthBehind(rules.schemaPrefix),
+      {
+        path: ['slug'],
+        error: ({ input }) => {
+          const slug = (input as { slug?: string }).slug ?? '';
+          const made = schemaNameFromSlug(rules.schemaPrefix, slug);
+          return `slug makes the schema name ${made}, which has more than ${String(maxIdentifierBytes)} bytes; name a schemaName, or take a shorter slug`;
+        },
       },
     );
 }
@@ -155,6 +181,25 @@ function slug() {
             ? 'slug must not be a reserved word (batch, health, status, operations) or look like a UUID'
             : null;
     if (problem !== null) context.issues.push({ code: 'custom', message: problem, input: value });
+  });
+}
+
+function schemaName() {
+  return z.string().check((context) => {
+    const { value } = context;
+    const problem =
+      value.length > maxIdentifierBytes
+        ? `must have at most ${String(maxIdentifierBytes)} bytes`
+        : !schemaNamePattern.test(value)
+          ? 'must be letters without marks, digits and _, not beginning with a digit'
+          : isReservedSchemaName(value)
+            ? 'is reserved (public, information_schema, and what begins with pg_, sb_, tpl_ or control_plane)'
+            : null;
+    if (problem !== null) {
+      const shown = value.slice(0, maxIdentifierBytes);
+      const message = `Invalid schema name: ${shown} (${problem})`;
+      context.issues.push({ code: 'custom', message, input: value });
+    }
   });
 }
 

@@ -8,7 +8,6 @@ import {
   type CreateTenantInput,
 } from './commands.ts';
 import { idempotencyOf } from './idempotency.ts';
-import { isolationKinds } from './isolation/index.ts';
 import type { Outcomes } from './outcomes.ts';
 import { placeTenant, type Placement } from './placement.ts';
 import { refused, type Request, type TenantOutcome } from './request.ts';
@@ -100,19 +99,12 @@ async function countCreation({ caller, onRateLimit }: Request, limit: RateLimit 
   }
 }
 
-/** Rules that depend on who asks, or on what is built into this version. */
+/** Rules that depend on who asks. */
 function refuseForCaller(
   caller: Caller,
-  { partner, isolation }: Pick<CreateTenantInput, 'partner' | 'isolation'>,
+  { partner }: Pick<CreateTenantInput, 'partner'>,
 ): Failure[] {
-  const failures: Failure[] = [];
-  if (partner != null && caller.partner !== null && partner !== caller.partner) {
-    const message = 'partner may be named by platform administrators and the local operator only';
-    failures.push(failure('INVALID', message, ['input', 'partner']));
-  }
-  if (isolationKinds[isolation ?? 'DATABASE'] === undefined) {
-    const message = `isolation ${String(isolation)} is not available`;
-    failures.push(failure('INVALID', message, ['input', 'isolation']));
-  }
-  return failures;
+  if (partner == null || caller.partner === null || partner === caller.partner) return [];
+  const message = 'partner may be named by platform administrators and the local operator only';
+  return [failure('INVALID', message, ['input', 'partner'])];
 }

@@ -22,6 +22,11 @@ export function tenantLock(tenantId: string): string {
   return `tenantry:tenant:${tenantId}`;
 }
 
+/** Marker of a shared tenant database; its id tells it from another control plane's. */
+export function sharedDatabaseMarker(id: string): string {
+  return `${markerPrefix}shared:${id}`;
+}
+
 /** Marker of a template and its owner role. */
 export function templateMarker(templateId: string): string {
   return `${markerPrefix}template:${templateId}`;
@@ -42,8 +47,55 @@ export function slugDatabaseName(slug: string): string {
   return `dbtools_tenant_${slug}`;
 }
 
+/** Generated name of a tenant's schema. */
+export function schemaNameFromSlug(prefix: string, slug: string): string {
+  return `${prefix}${slug.replaceAll('-', '_')}`;
+}
+
+export const schemaNamePattern = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
+
+// PostgreSQL's own, and those of what this product makes: standbys, templates, its registry and queue.
+const reservedSchemaNames = ['public', 'information_schema'];
+const reservedSchemaPrefixes = ['pg_', 'sb_', 'tpl_', 'control_plane'];
+
+/** Whether a tenant's schema must not be called so, in whatever case. */
+export function isReservedSchemaName(name: string): boolean {
+  const lower = name.toLowerCase();
+  return (
+    reservedSchemaNames.includes(lower) ||
+    reservedSchemaPrefixes.some((prefix) => lower.startsWith(prefix))
+  );
+}
+
+/** Whether a prefix leaves room for a slug, and none makes a reserved name with it. */
+export function isSchemaPrefix(prefix: string): boolean {
+  const lower = prefix.toLowerCase();
+  return (
+    schemaNamePattern.test(prefix) &&
+    prefix.length <= 32 &&
+    !isReservedSchemaName(prefix) &&
+    ![...reservedSchemaNames, ...reservedSchemaPrefixes].some((name) => name.startsWith(lower))
+  );
+}
+
+const sharedDatabasePattern = /^[a-zA-Z_][a-zA-Z0-9_-]{0,62}$/;
+
+/** Whether a shared tenant database may be called so: not like one of the server's or a tenant's own. */
+export function isSharedDatabaseName(name: string): boolean {
+  return (
+    sharedDatabasePattern.test(name) &&
+    !['postgres', 'template0', 'template1'].includes(name) &&
+    !['car_', 'dbtools_tenant_', 'tpl_', 'shd_', 'sb_'].some((prefix) => name.startsWith(prefix))
+  );
+}
+
 export const slugPattern = /^[a-z][a-z0-9]*([-_][a-z0-9]+)*$/;
 export const slugMaxLength = maxIdentifierBytes - slugDatabaseName('').length;
+
+/** The longest slug that still fits into a generated schema name behind this prefix. */
+export function slugMaxLengthBehind(schemaPrefix: string): number {
+  return Math.min(slugMaxLength, maxIdentifierBytes - schemaPrefix.length);
+}
 
 /** Words that paths have another use for. */
 export const reservedSlugs: ReadonlySet<string> = new Set([
@@ -68,23 +120,23 @@ export function isReservedSlug(slug: string): boolean {
  * Makes a slug from a name: letters without their marks, lower case, everything else as hyphens;
  * `tenant` and a random ending when nothing is left of it.
  */
-export function slugFromName(name: string): string {
+export function slugFromName(name: string, maxLength = slugMaxLength): string {
   const slug = name
     .normalize('NFKD')
     .replaceAll(/\p{M}/gu, '')
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, '-')
     .replace(/^[-0-9]+/, '')
-    .slice(0, slugMaxLength)
+    .slice(0, maxLength)
     .replace(/-+$/, '');
-  if (slug === '') return withRandomEnding('tenant');
-  return isReservedSlug(slug) ? withRandomEnding(slug) : slug;
+  if (slug === '') return withRandomEnding('tenant', maxLength);
+  return isReservedSlug(slug) ? withRandomEnding(slug, maxLength) : slug;
 }
 
 /** The same slug with a short random ending, for when it is taken. */
-export function withRandomEnding(slug: string): string {
+export function withRandomEnding(slug: string, maxLength = slugMaxLength): string {
   const alphabet = 'abcdefghijklmnopqrstuvwxyz0123456789';
   const ending = Array.from({ length: 6 }, () => alphabet.charAt(randomInt(alphabet.length)));
-  const room = slugMaxLength - ending.length - 1;
+  const room = maxLength - ending.length - 1;
   return `${slug.slice(0, room).replace(/[-_]+$/, '')}-${ending.join('')}`;
 }

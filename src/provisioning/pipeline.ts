@@ -96,7 +96,7 @@ async function endFound(run: PipelineRun): Promise<RunEnd> {
 function publicMessage(step: string, error: unknown): string {
   if (error instanceof StepFailure) return `Step ${step} failed: ${error.message}`;
   if (error instanceof MigrationError && error.migration !== null) {
-    return `Step ${step} failed: tenant migration ${error.migration} failed`;
+    return `Step ${step} failed: tenant migration ${error.migration} ${error.deed}`;
   }
   if (error instanceof DOMException && error.name === 'TimeoutError') {
     return `Step ${step} did not end before the operation's deadline`;

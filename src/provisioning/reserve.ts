@@ -25,7 +25,15 @@ import { brokenConstraint } from '../postgres/error-codes.ts';
 import { generatePassword } from '../postgres/scram.ts';
 import type { CreateTenantCommand } from './commands.ts';
 import { isolationOf } from './isolation/index.ts';
-import { slugFromName, tenantRoles, withRandomEnding } from './names.ts';
+import {
+  schemaNameFromSlug,
+  slugFromName,
+  slugMaxLength,
+  slugMaxLengthBehind,
+  tenantRoles,
+  withRandomEnding,
+} from './names.ts';
+import type { NameSettings } from './isolation/isolation.ts';
 import { operationSecretsPurpose } from './runner.ts';
 import type { OperationSecrets } from './step.ts';
 
@@ -36,7 +44,7 @@ export interface ReserveServices {
   readonly settings: ReserveSettings;
 }
 
-export interface ReserveSettings {
+export interface ReserveSettings extends NameSettings {
   /** Deadline of one operation, seconds. */
   readonly operationTimeoutSeconds: number;
   readonly idempotencyTtlHours: number;
@@ -89,24 +97,35 @@ export async function reserveTenant(
   services: ReserveServices,
   reservation: Reservation,
 ): Promise<ReserveOutcome> {
-  const given = reservation.command.slug;
+  const { isolation, name, schemaName, slug: given } = reservation.command;
+  const { schemaPrefix } = services.settings;
+  // A derived slug is made to fit into all names that are made from it.
+  const generatesSchema = isolation === 'SCHEMA' && schemaName === undefined;
+  const room = generatesSchema ? slugMaxLengthBehind(schemaPrefix) : slugMaxLength;
+  const retried = generatesSchema
+    ? ['tenants_slug_taken', 'tenant_databases_schema_taken']
+    : ['tenants_slug_taken'];
   for (let attempt = 1; ; attempt += 1) {
-    const derived = given ?? slugFromName(reservation.command.name);
-    const slug = given ?? (attempt === 1 ? derived : withRandomEnding(derived));
+    const derived = given ?? slugFromName(name, room);
+    const slug = given ?? (attempt === 1 ? derived : withRandomEnding(derived, room));
     try {
-      return await services.control.transaction((trx) => record(trx, services, reservation, slug));
+      return await services.control.transaction((trx) =>
+        record(trx, services, reservation, slug, room),
+      );
     } catch (error) {
       if (error instanceof Refused) return refusedOrReplayed(services, reservation, error.failures);
       const constraint = brokenConstraint(error);
       if (constraint === 'idempotency_records_pkey') return { replay: true };
       if (
-        constraint === 'tenants_slug_taken' &&
+        constraint !== undefined &&
+        retried.includes(constraint) &&
         given === undefined &&
         attempt < derivedSlugTries
       ) {
         continue;
       }
-      const taken = constraint === undefined ? undefined : takenBy(constraint, slug, reservation);
+      const taken =
+        constraint === undefined ? undefined : takenBy(constraint, slug, reservation, schemaPrefix);
       if (taken === undefined) throw error;
       return refusedOrReplayed(services, reservation, [taken]);
     }
@@ -139,11 +158,12 @@ async function record(
   services: ReserveServices,
   reservation: Reservation,
   wantedSlug: string,
+  slugRoom: number,
 ): Promise<ReserveOutcome> {
   const { command, partner, idempotency } = reservation;
   const { settings, keyRing } = services;
   await refuseWhatIsTaken(trx, settings, reservation);
-  const slug = command.slug ?? (await freeSlug(trx, wantedSlug));
+  const slug = command.slug ?? (await freeSlug(trx, wantedSlug, slugRoom));
   const tenantId = randomUUID();
   const operationId = randomUUID();
   const secrets: OperationSecrets = { password: generatePassword() };
@@ -152,6 +172,8 @@ async function record(
     tenantId,
     slug,
     naming: command.databaseNaming ?? 'TENANT_ID',
+    schemaName: command.schemaName,
+    settings,
   });
 
   const tenant = await insertTenant(trx, {
@@ -235,8 +257,8 @@ async function refuseWhatIsTaken(
   }
 }
 
-async function freeSlug(trx: Knex.Transaction, slug: string): Promise<string> {
-  return (await takenSlugs(trx, [slug])).length === 0 ? slug : withRandomEnding(slug);
+async function freeSlug(trx: Knex.Transaction, slug: string, room: number): Promise<string> {
+  return (await takenSlugs(trx, [slug])).length === 0 ? slug : withRandomEnding(slug, room);
 }
 
 async function makeApiKey(
@@ -260,7 +282,12 @@ async function makeApiKey(
 }
 
 /** What a broken constraint means to the caller; undefined: nothing he can do something about. */
-function takenBy(constraint: string, slug: string, { command }: Reservation): Failure | undefined {
+function takenBy(
+  constraint: string,
+  slug: string,
+  { command }: Reservation,
+  schemaPrefix: string,
+): Failure | undefined {
   switch (constraint) {
     case 'tenants_slug_taken':
     case 'tenant_databases_name_taken':
@@ -270,11 +297,10 @@ function takenBy(constraint: string, slug: string, { command }: Reservation): Fa
         'input',
         'domain',
       ]);
-    case 'tenant_databases_schema_taken':
-      return failure('TAKEN', `Schema already exists: ${command.schemaName ?? ''}`, [
-        'input',
-        'schemaName',
-      ]);
+    case 'tenant_databases_schema_taken': {
+      const name = command.schemaName ?? schemaNameFromSlug(schemaPrefix, slug);
+      return failure('TAKEN', `Schema already exists: ${name}`, ['input', 'schemaName']);
+    }
     default:
       return undefined;
   }

@@ -7,6 +7,7 @@ import type { OperationQueue } from '../jobs/operation-queue.ts';
 import type { Cluster } from '../postgres/cluster.ts';
 import type { DatabaseStrategy } from '../postgres/databases.ts';
 import type { MigrationSet } from '../postgres/migrations.ts';
+import type { SharedDatabases } from './shared-databases.ts';
 import type { Templates } from './templates.ts';
 
 /** What was sealed into the operation when it was accepted, so that any instance can go on. */
@@ -22,6 +23,7 @@ export interface StepServices {
   readonly keyRing: KeyRing;
   readonly queue: OperationQueue;
   readonly templates: Templates;
+  readonly sharedDatabases: SharedDatabases;
   readonly tenantMigrations: MigrationSet;
   readonly settings: StepSettings;
 }

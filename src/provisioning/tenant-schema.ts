@@ -1,8 +1,10 @@
 import type { Cluster } from '../postgres/cluster.ts';
 import { reassignOwned } from '../postgres/databases.ts';
 import { quoteIdentifier } from '../postgres/identifiers.ts';
+import { codeOf, errorCodes } from '../postgres/error-codes.ts';
 import { migrate, type MigrationSet } from '../postgres/migrations.ts';
 import { asMember, type AdminClient } from '../postgres/roles.ts';
+import { lockRole, ownedOutside } from '../postgres/schemas.ts';
 
 /**
  * Makes `owner` the owner of the connected database's schema `public` and of all that its present
@@ -70,3 +72,58 @@ export async function migrateAs(
     if (temporary) await change(`REVOKE ${quoteIdentifier(role)} FROM CURRENT_USER`);
   }
 }
+
+export interface MigrateSchemaTarget {
+  /** The shared database. */
+  readonly database: string;
+  readonly schema: string;
+  /** Owns what the migrations make. */
+  readonly role: string;
+  /** The marker that the role carries. */
+  readonly marker: string;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Runs the tenant migrations in one schema, the ledger's tables too, all in one transaction: the schema
+ * is at the newest migration or as it was.
+ *
+ * @throws MigrationError naming the migration that failed, or made something outside of the schema; the
+ *   reason of the signal
+ */
+export async function migrateSchema(
+  cluster: Cluster,
+  set: MigrationSet,
+  { database, schema, role, marker, signal }: MigrateSchemaTarget,
+): Promise<void> {
+  const isSuperuser = await cluster.admin((client) => Promise.resolve(client.isSuperuser), signal);
+  const member = quoteIdentifier(role);
+  await cluster.withConnectionSlot(() =>
+    migrate(set, {
+      connection: cluster.adminOptions(database),
+      transaction: {
+        begin: `${lockRole(role, marker)};
+          ${isSuperuser ? '' : `GRANT ${member} TO CURRENT_USER;`}
+          SET LOCAL ROLE ${member}; SET LOCAL search_path = ${quoteIdentifier(schema)}`,
+        inspect: async (session) => {
+          const outside = await ownedOutside(session, role, schema);
+          if (outside !== null) throw new OutsideError(`it made ${outside}`);
+        },
+        end: `RESET ROLE${isSuperuser ? '' : `; REVOKE ${member} FROM CURRENT_USER`}`,
+        deedOf: (error) =>
+          error instanceof OutsideError || outsideCodes.has(codeOf(error))
+            ? 'reaches outside of the tenant’s schema; migrations must not name a schema'
+            : undefined,
+      },
+      ...(signal === undefined ? {} : { signal }),
+    }),
+  );
+}
+
+class OutsideError extends Error {}
+
+// What a role that may work in one schema alone is told elsewhere.
+const outsideCodes: ReadonlySet<string | undefined> = new Set([
+  errorCodes.insufficientPrivilege,
+  errorCodes.invalidSchemaName,
+]);

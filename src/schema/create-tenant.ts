@@ -47,7 +47,10 @@ const CreateTenantInput = builder.inputType('CreateTenantInput', {
       type: DatabaseNaming,
       description: 'Default TENANT_ID; DATABASE isolation only.',
     }),
-    schemaName: t.string({ description: 'SCHEMA isolation only.' }),
+    schemaName: t.string({
+      description:
+        'SCHEMA isolation only: the name of the schema, unique; `^[a-zA-Z_][a-zA-Z0-9_]*$`, at most 63 bytes. Made from the slug when absent.',
+    }),
     cluster: t.string({ description: 'Name of a configured cluster; chosen when absent.' }),
     partner: t.string({
       description:
@@ -102,7 +105,7 @@ builder.mutationField('createTenant', (t) =>
     nullable: true,
     authScopes: { permission: 'tenant:create' },
     description:
-      'Makes a tenant with a database of its own: created, verified with its own credentials, sealed.',
+      'Makes a tenant with a database or a schema of its own: created, verified with its own credentials, sealed.',
     args: { input: t.arg({ type: CreateTenantInput, required: true, description: 'The tenant.' }) },
     resolve: (_root, { input }, context) =>
       context.gateway.provisioning.createTenant(context, input),

@@ -1,5 +1,5 @@
 import { tenantDatabaseStatuses, type TenantDatabase as Row } from '../control/tenant-databases.ts';
-import { databaseSize } from '../postgres/databases.ts';
+import { isolationOf } from '../provisioning/isolation/index.ts';
 import { builder } from './builder.ts';
 import { described } from './inputs.ts';
 
@@ -45,8 +45,9 @@ export const TenantDatabase = builder.objectRef<Row>('TenantDatabase').implement
       description: 'Size on disk; null when it is not there, or its cluster does not answer.',
       resolve: (database, _args, { gateway }) => {
         const cluster = gateway.clusters.get(database.cluster);
-        return cluster
-          ?.admin((client) => databaseSize(client, database.databaseName))
+        if (cluster === undefined) return null;
+        return isolationOf(database.isolation)
+          .sizeBytes(cluster, database)
           .catch(() => null);
       },
     }),

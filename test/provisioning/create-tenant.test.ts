@@ -1,8 +1,16 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
-import { allSteps } from './failpoints.ts';
-import { asTenant, connectionString, makeTenant, sealedConnection, type Made } from './tenants.ts';
+import type { IsolationKind } from '../../src/control/tenants.ts';
+import { allStepsOf } from './failpoints.ts';
+import {
+  asTenant,
+  connectionString,
+  makeTenant,
+  placeOf,
+  sealedConnection,
+  type Made,
+} from './tenants.ts';
 import { endedEvents, expectOrderly, tracesOf } from './traces.ts';
 
 let world: World;
@@ -13,6 +21,9 @@ beforeAll(async () => {
   gateway = await world.start();
 });
 afterAll(() => world.close());
+
+type Input = Readonly<{ slug: string; databaseNaming?: string; schemaName?: string }>;
+type Place = (tenantId: string) => string;
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const tenantColumns = [
@@ -28,22 +39,39 @@ const tenantColumns = [
 ];
 const newestMigration = '20250102000001_create_activity_log';
 
-describe.each([
+describe.each<{ naming: string; isolation: IsolationKind; input: Input; place: Place }>([
   {
-    naming: 'TENANT_ID',
-    input: { name: 'Acme Corp', slug: 'acme-by-id' },
-    databaseName: (id: string) => `car_${id.replaceAll('-', '_')}`,
+    naming: 'DATABASE isolation, databaseNaming TENANT_ID',
+    isolation: 'DATABASE',
+    input: { slug: 'acme-by-id' },
+    place: (id) => `car_${id.replaceAll('-', '_')}`,
   },
   {
-    naming: 'SLUG',
-    input: { name: 'Acme Corp', slug: 'acme-by_slug-2', databaseNaming: 'SLUG' },
-    databaseName: () => 'dbtools_tenant_acme-by_slug-2',
+    naming: 'DATABASE isolation, databaseNaming SLUG',
+    isolation: 'DATABASE',
+    input: { slug: 'acme-by_slug-2', databaseNaming: 'SLUG' },
+    place: () => 'dbtools_tenant_acme-by_slug-2',
   },
-])('Mutation.createTenant, databaseNaming $naming', ({ input, databaseName }) => {
+  {
+    naming: 'SCHEMA isolation',
+    isolation: 'SCHEMA',
+    input: { slug: 'acme-by_slug-3' },
+    place: () => 'tenant_acme_by_slug_3',
+  },
+  {
+    naming: 'SCHEMA isolation, schemaName',
+    isolation: 'SCHEMA',
+    input: { slug: 'acme-by-choice', schemaName: 'Acme_Corp_2' },
+    place: () => 'Acme_Corp_2',
+  },
+])('Mutation.createTenant, $naming', ({ input, isolation, place }) => {
+  const allSteps = allStepsOf(isolation);
+  const databaseName = (id: string): string =>
+    isolation === 'SCHEMA' ? world.sharedDatabase : place(id);
   let made: Made;
 
   beforeAll(async () => {
-    made = await makeTenant(gateway, input);
+    made = await makeTenant(gateway, { name: 'Acme Corp', isolation, ...input });
   });
 
   test('answers with the active tenant, its key and the operation that ended', () => {
@@ -53,10 +81,11 @@ describe.each([
     expect(made.apiKey).toMatch(/^tk_/);
   });
 
-  test('names the database as the naming says, and nothing is left under another name', async () => {
+  test('names its place as the naming says, and nothing is left under another name', async () => {
     const { id, database } = made.tenant;
     expect(database.databaseName).toBe(databaseName(id));
-    expect((await tracesOf(world, made.operation.id)).databases).toEqual([databaseName(id)]);
+    expect(placeOf(made)).toBe(place(id));
+    expect((await tracesOf(world, made.operation.id)).places).toEqual([place(id)]);
   });
 
   test('makes the tables of the tenant migrations, column by column', async () => {
@@ -69,7 +98,7 @@ describe.each([
          FROM pg_class c
          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
          LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'
+         WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind = 'r'
            AND c.relname NOT LIKE 'knex%'
          ORDER BY c.relname, a.attnum`,
       ),
@@ -78,7 +107,8 @@ describe.each([
     const keys = await asTenant(world, id, (client) =>
       client.query<{ key: string }>(
         `SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) AS key FROM pg_constraint
-         WHERE contype = 'p' AND conrelid::regclass::text IN ('settings', 'activity_log')`,
+         WHERE contype = 'p' AND connamespace = quote_ident(current_schema())::regnamespace
+           AND conrelid::regclass::text IN ('settings', 'activity_log')`,
       ),
     );
     expect(keys.rows.map((row) => row.key).toSorted()).toEqual([
@@ -87,7 +117,7 @@ describe.each([
     ]);
   });
 
-  test('keeps the ledger in the database and the version in the registry', async () => {
+  test('keeps the ledger in its place and the version in the registry', async () => {
     const ledger = await asTenant(world, made.tenant.id, (client) =>
       client.query<{ name: string }>('SELECT name FROM knex_migrations ORDER BY id'),
     );
@@ -103,16 +133,17 @@ describe.each([
     const sealed = await sealedConnection(world, id);
     const url = new URL(await connectionString(world, id));
     expect(sealed).toMatch(/^v1\.[0-9a-f]{8}\.[A-Za-z0-9_-]+$/);
-    for (const secret of [url.password, url.host, url.username, 'postgres', databaseName(id)]) {
+    for (const secret of [url.password, url.host, url.username, 'postgres', place(id)]) {
       expect(sealed).not.toContain(secret);
     }
     expect(url.password.length).toBeGreaterThanOrEqual(22); // 128 bits in base64url
     const session = await asTenant(world, id, (client) =>
-      client.query<{ database: string; user: string }>(
-        'SELECT current_database() AS database, session_user AS user',
+      client.query(
+        'SELECT current_database() AS database, current_schema() AS schema, session_user AS user',
       ),
     );
-    expect(session.rows).toEqual([{ database: databaseName(id), user: url.username }]);
+    const schema = isolation === 'SCHEMA' ? place(id) : 'public';
+    expect(session.rows).toEqual([{ database: databaseName(id), schema, user: url.username }]);
   });
 
   test('tells every step in order, 100 percent only at the end', async () => {

@@ -41,7 +41,7 @@ test.each(points)('all connections cut at %s: the tenant is made all the same', 
   const rows = await endedEvents(world, made.operation.id);
   expectOrderly(rows);
   const traces = await tracesOf(world, made.operation.id);
-  expect(traces.databases).toEqual([made.tenant.database.databaseName]);
+  expect(traces.places).toEqual([made.tenant.database.databaseName]);
   expect(traces.openJobs).toBe(0);
 });
 
@@ -120,7 +120,7 @@ describe('the connection is cut in the midst of', () => {
     expectOrderly(rows);
     expect(rows).toContainEqual(expect.objectContaining({ step: retried, status: 'RETRYING' }));
     const traces = await tracesOf(world, made.operation.id);
-    expect(traces.databases).toHaveLength(1);
+    expect(traces.places).toHaveLength(1);
     expect(traces.roles).toHaveLength(2);
   }
 });

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
-import { postgresError, runningSteps, scriptFailpoints } from './failpoints.ts';
+import { pointsOf, postgresError, scriptFailpoints } from './failpoints.ts';
+import { isolations } from './isolations.ts';
 import { makeMigrationFolder, type MigrationFolder } from './migration-folders.ts';
 import { createTenant, makeTenant, type CreatePayload } from './tenants.ts';
 import { endedEvents, expectNothingLeft, expectOrderly } from './traces.ts';
@@ -28,53 +29,61 @@ async function expectTimedOut(by: TestGateway, payload: CreatePayload, step: str
   expect(rows.find((row) => row.status === 'FAILED')).toMatchObject({ step });
 }
 
-describe('an operation whose deadline passes is undone', () => {
-  const points = runningSteps.flatMap((step) => [`${step}:before`, `${step}:after`]);
-  const ended = 'activate:after';
-  const busy = 'an error that may pass, again and again';
-  const inputOf = (point: string) => ({ name: point, slug: point.replaceAll(/[^a-z]+/g, '-') });
-  const answers = new Map<string, Promise<CreatePayload>>();
-  let gateway: TestGateway;
-
-  // All at once, each stopped at another point: they wait for their deadlines together.
-  beforeAll(async () => {
-    const failpoints = scriptFailpoints();
-    gateway = await world.start({ failpoints, settings: { SCHEMA_CREATION_TIMEOUT: '8' } });
-    for (const point of points) {
-      const held = failpoints.hold(point);
-      answers.set(point, createTenant(gateway, inputOf(point)));
-      await held.reached;
-      failpoints.clear();
-    }
-    failpoints.fail('create_database:before', Infinity, postgresError('55006'));
-    answers.set(busy, createTenant(gateway, inputOf(busy)));
-    await Promise.allSettled(answers.values());
-    failpoints.clear();
-  });
-
-  test.each(points.filter((point) => point !== ended))('%s hangs', async (point) => {
-    await expectTimedOut(gateway, await answers.get(point)!, point.split(':')[0]!);
-    await makeTenant(gateway, inputOf(point));
-  });
-
-  test(busy, async () => {
-    await expectTimedOut(gateway, await answers.get(busy)!, 'create_database');
-  });
-
-  test('but not one that was activated before', async () => {
-    const made = await answers.get(ended)!;
-    expect(made).toMatchObject({
-      tenant: { status: 'ACTIVE' },
-      operation: { status: 'SUCCEEDED', percent: 100 },
-      userErrors: [],
+describe.each(isolations)(
+  '$isolation: an operation whose deadline passes is undone',
+  ({ isolation, createStep }) => {
+    const points = pointsOf(isolation);
+    const ended = 'activate:after';
+    const busy = 'an error that may pass, again and again';
+    const inputOf = (point: string) => ({
+      name: point,
+      slug: `${isolation.toLowerCase()}-${point.replaceAll(/[^a-z]+/g, '-')}`,
+      isolation,
     });
-    const rows = await endedEvents(world, made.operation!.id);
-    expectOrderly(rows);
-    expect(rows.map((row) => row.status)).not.toContain('FAILED');
-  });
-});
+    const answers = new Map<string, Promise<CreatePayload>>();
+    let gateway: TestGateway;
 
-describe('a tenant migration that hangs', () => {
+    // All at once, each stopped at another point: they wait for their deadlines together.
+    beforeAll(async () => {
+      const failpoints = scriptFailpoints();
+      gateway = await world.start({ failpoints, settings: { SCHEMA_CREATION_TIMEOUT: '8' } });
+      for (const point of points) {
+        const held = failpoints.hold(point);
+        answers.set(point, createTenant(gateway, inputOf(point)));
+        await held.reached;
+        failpoints.clear();
+      }
+      failpoints.fail(`${createStep}:before`, Infinity, postgresError('55006'));
+      answers.set(busy, createTenant(gateway, inputOf(busy)));
+      await Promise.allSettled(answers.values());
+      failpoints.clear();
+    });
+    afterAll(() => gateway.close());
+
+    test.each(points.filter((point) => point !== ended))('%s hangs', async (point) => {
+      await expectTimedOut(gateway, await answers.get(point)!, point.split(':')[0]!);
+      await makeTenant(gateway, inputOf(point));
+    });
+
+    test(busy, async () => {
+      await expectTimedOut(gateway, await answers.get(busy)!, createStep);
+    });
+
+    test('but not one that was activated before', async () => {
+      const made = await answers.get(ended)!;
+      expect(made).toMatchObject({
+        tenant: { status: 'ACTIVE' },
+        operation: { status: 'SUCCEEDED', percent: 100 },
+        userErrors: [],
+      });
+      const rows = await endedEvents(world, made.operation!.id);
+      expectOrderly(rows);
+      expect(rows.map((row) => row.status)).not.toContain('FAILED');
+    });
+  },
+);
+
+describe.each(isolations)('$isolation: a tenant migration that hangs', ({ isolation }) => {
   let folder: MigrationFolder;
   afterEach(() => folder.remove());
 
@@ -97,7 +106,7 @@ describe('a tenant migration that hangs', () => {
       },
     });
     for (const name of names) {
-      const payload = await createTenant(hanging, { name });
+      const payload = await createTenant(hanging, { name, isolation });
       await expectTimedOut(hanging, payload, 'run_migrations');
     }
     await hanging.close();

@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import pg from 'pg';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
+import { isolations } from './isolations.ts';
 import { connectionString } from './tenants.ts';
+import { tracesOf } from './traces.ts';
 
 let world: World;
 let gateway: TestGateway;
@@ -60,36 +62,40 @@ async function login(id: string): Promise<pg.Client> {
 }
 
 describe('Mutation.deleteTenant', () => {
-  test('closes the door, ends the sessions, keeps the data and the names', async () => {
-    const id = await create('gone');
-    const session = await login(id);
-    const ended = new Promise((resolve) => session.once('end', resolve));
-    const { tenant, operation, userErrors } = await remove(id);
-    expect(userErrors).toEqual([]);
-    expect(tenant?.status).toBe('DELETED');
-    const kept = Date.parse(tenant?.purgeAt ?? '') - Date.parse(tenant?.deletedAt ?? '');
-    expect(Math.round(kept / 86_400_000)).toBe(30);
-    expect(operation).toMatchObject({ kind: 'DELETE', status: 'SUCCEEDED' });
-    expect(operation?.steps.map(({ name, status }) => `${name} ${status}`)).toEqual([
-      'reserve SUCCEEDED',
-      'disable_login SUCCEEDED',
-      'mark_deleted SUCCEEDED',
-    ]);
-    await ended;
-    await expect(login(id)).rejects.toThrow('is not permitted to log in');
-    expect((await world.leftovers()).databases).toHaveLength(1);
-    const again = await gateway.post('/api/tenants', { name: 'x', slug: 'gone' });
-    expect(again.status).toBe(409);
-    const audit = await world.query<{ action: string; to_status: string }>(
-      `SELECT action, to_status FROM control_plane.audit_log WHERE tenant_id = $1
+  test.each(isolations)(
+    '$isolation: closes the door, ends the sessions, keeps the data and the names',
+    async ({ isolation, named, placeOf }) => {
+      const slug = `gone-${isolation.toLowerCase()}`;
+      const id = await create(slug, named);
+      const session = await login(id);
+      const ended = new Promise((resolve) => session.once('end', resolve));
+      const { tenant, operation, userErrors } = await remove(id);
+      expect(userErrors).toEqual([]);
+      expect(tenant?.status).toBe('DELETED');
+      const kept = Date.parse(tenant?.purgeAt ?? '') - Date.parse(tenant?.deletedAt ?? '');
+      expect(Math.round(kept / 86_400_000)).toBe(30);
+      expect(operation).toMatchObject({ kind: 'DELETE', status: 'SUCCEEDED' });
+      expect(operation?.steps.map(({ name, status }) => `${name} ${status}`)).toEqual([
+        'reserve SUCCEEDED',
+        'disable_login SUCCEEDED',
+        'mark_deleted SUCCEEDED',
+      ]);
+      await ended;
+      await expect(login(id)).rejects.toThrow('is not permitted to log in');
+      expect((await tracesOf(world, operation!.id)).places).toEqual([placeOf(slug)]);
+      const again = await gateway.post('/api/tenants', { name: 'x', slug });
+      expect(again.status).toBe(409);
+      const audit = await world.query<{ action: string; to_status: string }>(
+        `SELECT action, to_status FROM control_plane.audit_log WHERE tenant_id = $1
        AND action LIKE '%elete%' ORDER BY id`,
-      [id],
-    );
-    expect(audit).toEqual([
-      { action: 'deleteTenant', to_status: 'DELETED' },
-      { action: 'markTenantDeleted', to_status: 'DELETED' },
-    ]);
-  });
+        [id],
+      );
+      expect(audit).toEqual([
+        { action: 'deleteTenant', to_status: 'DELETED' },
+        { action: 'markTenantDeleted', to_status: 'DELETED' },
+      ]);
+    },
+  );
 
   test('asked for twice, succeeds without an operation', async () => {
     const id = await create('twice');
@@ -121,10 +127,12 @@ describe('Mutation.deleteTenant', () => {
     expect(await answer.json()).toMatchObject({ error: { code: 'PROTECTED' } });
   });
 
-  test.each(['disable_login:before', 'disable_login:after', 'mark_deleted:before'])(
-    'undoes what failed at %s: the tenant works as before',
-    async (point) => {
-      const id = await create(`undo-${point.replaceAll(/[:_]/g, '-')}`);
+  const points = ['disable_login:before', 'disable_login:after', 'mark_deleted:before'];
+  test.each(isolations.flatMap(({ isolation }) => points.map((point) => ({ isolation, point }))))(
+    '$isolation: undoes what failed at $point: the tenant works as before',
+    async ({ isolation, point }) => {
+      const slug = `undo-${isolation.toLowerCase()}-${point.replaceAll(/[:_]/g, '-')}`;
+      const id = await create(slug, { isolation });
       failing.add(point);
       const { operation, tenant, userErrors } = await remove(id);
       failing.clear();

@@ -1,4 +1,5 @@
-import { databaseIsolation } from '../../src/provisioning/isolation/database.ts';
+import type { IsolationKind } from '../../src/control/tenants.ts';
+import { isolationOf } from '../../src/provisioning/isolation/index.ts';
 import { createPipeline } from '../../src/provisioning/steps/index.ts';
 import type { Failpoints } from '../../src/provisioning/failpoints.ts';
 import type { Step } from '../../src/provisioning/step.ts';
@@ -55,18 +56,34 @@ export function postgresError(code: string): Error {
   return Object.assign(new Error(`error ${code}`), { code });
 }
 
-const steps: readonly Step[] = createPipeline(databaseIsolation);
+function stepsOf(isolation: IsolationKind): readonly Step[] {
+  return createPipeline(isolationOf(isolation));
+}
 
 /** Names of the steps that do something, in order. */
-export const runningSteps: readonly string[] = steps
-  .filter((step) => step.run !== undefined)
-  .map((step) => step.name);
+export function runningStepsOf(isolation: IsolationKind): readonly string[] {
+  return stepsOf(isolation)
+    .filter((step) => step.run !== undefined)
+    .map((step) => step.name);
+}
+
+/** Before and after each of these steps. */
+export function pointsOf(isolation: IsolationKind): string[] {
+  return runningStepsOf(isolation).flatMap((step) => [`${step}:before`, `${step}:after`]);
+}
 
 /** Names of all steps, in order. */
-export const allSteps: readonly string[] = steps.map((step) => step.name);
+export function allStepsOf(isolation: IsolationKind): readonly string[] {
+  return stepsOf(isolation).map((step) => step.name);
+}
+
+/** The same for `DATABASE` isolation. */
+export const runningSteps: readonly string[] = runningStepsOf('DATABASE');
+export const allSteps: readonly string[] = allStepsOf('DATABASE');
 
 /** Names of the steps that are undone, last first, when the pipeline failed at `step`. */
-export function undoneSteps(step: string): string[] {
+export function undoneSteps(step: string, isolation: IsolationKind = 'DATABASE'): string[] {
+  const steps = stepsOf(isolation);
   return steps
     .slice(0, steps.findIndex(({ name }) => name === step) + 1)
     .filter(({ compensate }) => compensate !== undefined)

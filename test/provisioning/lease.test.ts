@@ -96,7 +96,7 @@ test.each(['create_role', 'create_database', 'verify_connection', 'activate'])(
     });
     expect(await auditOf(tenantId)).toEqual(['createTenant', 'activateTenant']);
     const traces = await tracesOf(world, id);
-    expect(traces.databases).toHaveLength(1);
+    expect(traces.places).toHaveLength(1);
     expect(traces.roles).toHaveLength(2);
     await other.close();
   },

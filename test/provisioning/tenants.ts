@@ -11,7 +11,11 @@ export interface CreatePayload {
     readonly name: string;
     readonly domain: string | null;
     readonly status: string;
-    readonly database: { readonly databaseName: string; readonly migrationVersion: string | null };
+    readonly database: {
+      readonly databaseName: string;
+      readonly schemaName: string | null;
+      readonly migrationVersion: string | null;
+    };
     readonly apiKeys: readonly { readonly prefix: string }[];
   } | null;
   readonly operation: {
@@ -38,7 +42,7 @@ export interface UserError {
 const document = `mutation ($input: CreateTenantInput!) {
   createTenant(input: $input) {
     tenant {
-      id slug name domain status database { databaseName migrationVersion } apiKeys { prefix }
+      id slug name domain status database { databaseName schemaName migrationVersion } apiKeys { prefix }
     }
     operation { id status percent steps { name status attempts } error { code message field } }
     apiKey
@@ -67,6 +71,11 @@ export async function makeTenant(gateway: TestGateway, input: object): Promise<M
     throw new Error(`not made: ${JSON.stringify(payload)}`);
   }
   return payload as Made;
+}
+
+/** The name of the database or schema that is the tenant's alone. */
+export function placeOf({ tenant }: Made): string {
+  return tenant.database.schemaName ?? tenant.database.databaseName;
 }
 
 /** The sealed connection string as the registry has it. */

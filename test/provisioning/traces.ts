@@ -1,9 +1,11 @@
-import { expect } from 'vitest';
+import { expect, inject } from 'vitest';
+import { onServer, withDatabase } from '../control-template.ts';
 import type { TestGateway, World } from '../harness.ts';
 
 /** Everything that exists of one tenant, apart from its history. */
 export interface Traces {
-  readonly databases: readonly string[];
+  /** Databases that are the tenant's alone, or schemas in the shared one. */
+  readonly places: readonly string[];
   readonly roles: readonly string[];
   readonly sessions: readonly string[];
   readonly status: string;
@@ -18,7 +20,7 @@ export interface Traces {
 
 /** What is there of an operation's tenant, by names and by markers, registry and server. */
 export async function tracesOf(world: World, operationId: string): Promise<Traces> {
-  const [traces] = await world.query<Traces>(
+  const [found] = await world.query<Omit<Traces, 'places'> & Places>(
     `WITH named AS (
        SELECT o.id AS operation_id, o.status AS operation_status, o.secrets_encrypted,
               t.status AS tenant_status, d.*, 'car_' || replace(t.id::text, '-', '_') AS opaque
@@ -28,12 +30,15 @@ export async function tracesOf(world: World, operationId: string): Promise<Trace
        WHERE o.id = $1)
      SELECT
        ARRAY(SELECT datname::text FROM pg_database WHERE datname IN (n.database_name, n.opaque)
+               AND n.isolation = 'DATABASE'
              OR shobj_description(oid, 'pg_database') LIKE '%' || n.tenant_id || '%') AS databases,
+       n.tenant_id AS "tenantId", n.schema_name AS "schemaName",
        ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname IN (n.owner_role, n.login_role)
              OR shobj_description(oid, 'pg_authid') LIKE '%' || n.tenant_id || '%'
              ORDER BY 1) AS roles,
        ARRAY(SELECT application_name FROM pg_stat_activity
-             WHERE datname IN (n.database_name, n.opaque)) AS sessions,
+             WHERE datname IN (n.database_name, n.opaque) AND n.isolation = 'DATABASE'
+                OR usename IN (n.owner_role, n.login_role)) AS sessions,
        n.tenant_status AS status, n.status AS "databaseStatus",
        n.connection_string_encrypted AS sealed, n.secrets_encrypted AS secrets,
        n.operation_status AS "operationStatus",
@@ -46,8 +51,31 @@ export async function tracesOf(world: World, operationId: string): Promise<Trace
      FROM named n`,
     [operationId],
   );
-  if (traces === undefined) throw new Error(`no operation ${operationId}`);
-  return traces;
+  if (found === undefined) throw new Error(`no operation ${operationId}`);
+  const { databases, tenantId, schemaName, ...traces } = found;
+  const schemas = await schemasOf(world, tenantId, schemaName);
+  return { places: [...databases, ...schemas], ...traces };
+}
+
+interface Places {
+  readonly databases: readonly string[];
+  readonly tenantId: string;
+  readonly schemaName: string | null;
+}
+
+/** Schemas in the shared database that are this tenant's, by name or by marker. */
+async function schemasOf(world: World, tenantId: string, name: string | null): Promise<string[]> {
+  const shared = world.sharedDatabase;
+  const [exists] = await world.query('SELECT FROM pg_database WHERE datname = $1', [shared]);
+  if (exists === undefined) return [];
+  return onServer(withDatabase(inject('serverUrl'), shared), async (client) => {
+    const { rows } = await client.query<{ name: string }>(
+      `SELECT nspname AS name FROM pg_namespace WHERE nspname = $2
+         OR obj_description(oid, 'pg_namespace') LIKE '%' || $1 || '%'`,
+      [tenantId, name],
+    );
+    return rows.map((row) => row.name);
+  });
 }
 
 /** Nothing is left of a tenant whose creation failed: on the server, in the registry, in the lists. */
@@ -57,7 +85,7 @@ export async function expectNothingLeft(
   operationId: string,
 ): Promise<void> {
   expect(await tracesOf(world, operationId)).toEqual({
-    databases: [],
+    places: [],
     roles: [],
     sessions: [],
     status: 'FAILED',

@@ -25,6 +25,12 @@ const domainRule =
   'domain must be labels of letters, digits and inner hyphens, then a top-level label of 2 or more letters';
 const phoneRule =
   'phoneNumber must be digits, with an optional leading "+" and spaces, parentheses, dots, slashes or hyphens';
+const schemaRules = {
+  pattern: 'must be letters without marks, digits and _, not beginning with a digit',
+  reserved:
+    'is reserved (public, information_schema, and what begins with pg_, sb_, tpl_ or control_plane)',
+  length: 'must have at most 63 bytes',
+} as const;
 const users = (value: number): object => ({ settings: { limits: { users: value } } });
 const storage = (value: number): object => ({ settings: { limits: { storageGb: value } } });
 const usersRule = invalid(
@@ -91,6 +97,22 @@ describe('Mutation.createTenant: an input that breaks a rule', () => {
       { isolation: 'DATABASE', schemaName: 'acme' },
       invalid('schemaName belongs to SCHEMA isolation; this tenant has DATABASE', 'schemaName'),
     ],
+    ...(
+      [
+        [schemaRules.pattern, ['1a', 'a-b', 'a b', '', 'é', 'a"b', `a'b`, 'a.b', 'a\0', '"a"']],
+        [
+          schemaRules.reserved,
+          ['public', 'Public', 'pg_x', 'PG_X', 'information_schema', 'sb_1', 'tpl_1'],
+        ],
+        [schemaRules.reserved, ['control_plane', 'control_plane_jobs']],
+        [schemaRules.length, ['x'.repeat(64)]],
+      ] as const
+    ).flatMap(([rule, names]) =>
+      names.map((schemaName): [object, UserError] => [
+        { isolation: 'SCHEMA', schemaName },
+        invalid(`Invalid schema name: ${schemaName.slice(0, 63)} (${rule})`, 'schemaName'),
+      ]),
+    ),
     [
       { isolation: 'SCHEMA', databaseNaming: 'SLUG' },
       invalid(
@@ -161,9 +183,8 @@ describe('Mutation.createTenant: an input that breaks a rule', () => {
     const payload = await createTenant(gateway, { name: 'acme', ...input });
     const { userErrors } = payload;
     expect(userErrors).toContainEqual(expected);
-    // A text may break two rules about itself, and SCHEMA isolation is not available at all yet.
+    // A text may break two rules about itself.
     const blamed = new Set(userErrors.map(({ field }) => field?.join('.')));
-    if ('isolation' in input && input.isolation === 'SCHEMA') blamed.delete('input.isolation');
     blamed.add(expected.field?.join('.'));
     expect([...blamed]).toEqual([expected.field?.join('.')]);
     expect(payload).toMatchObject({ tenant: null, operation: null, apiKey: null });

@@ -1,6 +1,7 @@
 import { migrateAs, takeOverPublicSchema } from '../tenant-schema.ts';
 import {
   createClosedDatabase,
+  databaseSize,
   dropDatabase,
   findDatabase,
   openDatabase,
@@ -48,6 +49,10 @@ export const databaseIsolation: Isolation = {
     context.findings.migrationVersion = services.tenantMigrations.version;
   },
 
+  reach() {
+    return { schema: 'public', createSchemas: true };
+  },
+
   async drop({ cluster, database, tenant, signal }) {
     const roles = [database.loginRole, database.ownerRole];
     await cluster.exclusively(
@@ -62,6 +67,10 @@ export const databaseIsolation: Isolation = {
       },
       signal,
     );
+  },
+
+  sizeBytes(cluster, { databaseName }) {
+    return cluster.admin((client) => databaseSize(client, databaseName));
   },
 };
 

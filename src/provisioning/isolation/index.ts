@@ -1,15 +1,15 @@
 import type { IsolationKind } from '../../control/tenants.ts';
 import { databaseIsolation } from './database.ts';
 import type { Isolation } from './isolation.ts';
+import { schemaIsolation } from './schema.ts';
 
 /** The kinds that exist, by name. */
-export const isolationKinds: Readonly<Partial<Record<IsolationKind, Isolation>>> = {
+const isolationKinds: Readonly<Record<IsolationKind, Isolation>> = {
   DATABASE: databaseIsolation,
+  SCHEMA: schemaIsolation,
 };
 
-/** The isolation of a recorded tenant. */
+/** The isolation of a tenant. */
 export function isolationOf(kind: IsolationKind): Isolation {
-  const isolation = isolationKinds[kind];
-  if (isolation === undefined) throw new Error(`no isolation of kind ${kind}`);
-  return isolation;
+  return isolationKinds[kind];
 }

@@ -1,0 +1,173 @@
+import type pg from 'pg';
+import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
+
+export interface SchemaFacts {
+  readonly marker: string | null;
+}
+
+/** What the connected database has under this name; null when there is no such schema. */
+export async function findSchema(client: pg.ClientBase, name: string): Promise<SchemaFacts | null> {
+  const { rows } = await client.query<SchemaFacts>(
+    `SELECT obj_description(oid, 'pg_namespace') AS marker FROM pg_namespace WHERE nspname = $1`,
+    [name],
+  );
+  return rows[0] ?? null;
+}
+
+/** A schema and who works in it. */
+export interface SchemaPlace {
+  readonly name: string;
+  /** The connected database, and its marker. */
+  readonly database: { readonly name: string; readonly marker: string };
+  /** Owns what is in the schema, and may make more there; never the schema itself. */
+  readonly owner: string;
+  /** Comes in as a member of `owner`. */
+  readonly login: string;
+  /** Put on the schema as a comment; the owner role carries it already. */
+  readonly marker: string;
+}
+
+/**
+ * Makes a schema for one tenant in one transaction: it belongs to the admin, so that the tenant can
+ * neither rename it, nor open it to others, nor forge its marker.
+ */
+export async function createSchema(client: pg.ClientBase, place: SchemaPlace): Promise<void> {
+  const name = quoteIdentifier(place.name);
+  await client.query(`
+    ${lockRole(place.owner, place.marker)};
+    CREATE SCHEMA ${name};
+    COMMENT ON SCHEMA ${name} IS ${quoteLiteral(place.marker)};
+    ${openSchema(place)}`);
+}
+
+/** Gives a schema to its tenant and to nobody else, and lets its login find it. */
+function openSchema({ name, database, owner, login }: SchemaPlace): string {
+  const schema = quoteIdentifier(name);
+  return `
+    REVOKE ALL ON SCHEMA ${schema} FROM PUBLIC;
+    GRANT USAGE, CREATE ON SCHEMA ${schema} TO ${quoteIdentifier(owner)};
+    ALTER ROLE ${quoteIdentifier(login)} SET search_path = ${schema};
+    ${lockDatabase(database)};
+    GRANT CONNECT, TEMPORARY ON DATABASE ${quoteIdentifier(database.name)}
+      TO ${quoteIdentifier(owner)};`;
+}
+
+// Advisory locks are no good here: they belong to a database, and whoever may connect to it may take
+// them, other tenants too. A comment locks what it is put on against other comments, all over the
+// server and until the transaction ends, and only its owner or administrator gets that far.
+
+/**
+ * SQL that keeps others from changing a tenant's place until the transaction ends, and fails once its
+ * owner role is gone: so a statement whose client was cut off makes nothing after the undo.
+ */
+export function lockRole(role: string, marker: string): string {
+  return `COMMENT ON ROLE ${quoteIdentifier(role)} IS ${quoteLiteral(marker)}`;
+}
+
+/** SQL that serializes GRANT and REVOKE on one database: at once, all but one of them would fail. */
+function lockDatabase({ name, marker }: SchemaPlace['database']): string {
+  return `COMMENT ON DATABASE ${quoteIdentifier(name)} IS ${quoteLiteral(marker)}`;
+}
+
+// Each object that is dropped holds locks until its transaction ends, a table some five; the server's
+// table of locks has room for 64 for each connection it allows, for all sessions together.
+const dropBatch = 50;
+
+/**
+ * Drops a schema with all that is in it, a batch of objects at a time, and takes its tenant's rights on
+ * the database. Absent, or without a marker that begins with `markerPrefix`, it stays as it is. The
+ * admin owns the schema, which is enough to drop what others own in it. Sessions of the tenant have to
+ * be ended before, or it waits for them.
+ *
+ * @param ownerExists whether the owner role is there to take rights from
+ * @throws Error when it is still there afterwards
+ */
+export async function dropSchema(
+  client: pg.ClientBase,
+  place: Omit<SchemaPlace, 'login'> & { readonly markerPrefix: string },
+  ownerExists: boolean,
+): Promise<void> {
+  const { database, name, owner } = place;
+  const isOurs = async (): Promise<boolean> =>
+    (await findSchema(client, name))?.marker?.startsWith(place.markerPrefix) === true;
+  if (await isOurs()) while ((await dropSome(client, name)) === dropBatch);
+  await client.query('BEGIN');
+  // A statement that makes it may still be under way for a client that was cut off: it has ended now.
+  if (ownerExists) await client.query(lockRole(owner, place.marker));
+  if (await isOurs()) await client.query(`DROP SCHEMA ${quoteIdentifier(name)} CASCADE`);
+  if (ownerExists) {
+    await client.query(`${lockDatabase(database)};
+      REVOKE ALL ON DATABASE ${quoteIdentifier(database.name)} FROM ${quoteIdentifier(owner)}`);
+  }
+  await client.query('COMMIT');
+  if (await isOurs()) throw new Error('the schema is still there after DROP SCHEMA');
+}
+
+/**
+ * Drops a batch of the objects of a schema; fewer are left to DROP SCHEMA, which is one transaction.
+ * Partitions go before what they are part of, the newest first: what CASCADE takes along stays small.
+ *
+ * @returns how many there were, at most `dropBatch`
+ */
+async function dropSome(client: pg.ClientBase, schema: string): Promise<number> {
+  const { rows } = await client.query<{ type: string; identity: string }>(
+    `SELECT i.type, i.identity FROM (
+       SELECT d.classid, d.objid FROM pg_depend d
+       JOIN pg_namespace n ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
+       LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+       WHERE n.nspname = $1 AND d.deptype = 'n'
+         -- What is a part of something else (the sequence of an identity column) goes with that.
+         AND NOT EXISTS (SELECT FROM pg_depend part WHERE part.classid = d.classid
+           AND part.objid = d.objid AND part.deptype IN ('i', 'e', 'P', 'S'))
+       ORDER BY coalesce(c.relispartition, false) DESC, d.objid DESC LIMIT ${dropBatch}
+     ) AS object, pg_identify_object(object.classid, object.objid, 0) AS i`,
+    [schema],
+  );
+  if (rows.length < dropBatch) return rows.length;
+  // What an earlier one of the batch took along is gone already.
+  const statements = rows.map(
+    ({ type, identity }) => `DROP ${dropKeyword(type)} IF EXISTS ${identity} CASCADE`,
+  );
+  await client.query(statements.join(';\n'));
+  return rows.length;
+}
+
+/** The word after DROP for a kind of object as pg_identify_object calls it. */
+function dropKeyword(type: string): string {
+  const different: Readonly<Record<string, string>> = {
+    'composite type': 'TYPE',
+    'statistics object': 'STATISTICS',
+  };
+  return different[type] ?? type.toUpperCase();
+}
+
+/** What a role owns in the connected database outside of one schema; null: nothing. */
+export async function ownedOutside(
+  client: pg.ClientBase,
+  role: string,
+  schema: string,
+): Promise<string | null> {
+  const { rows } = await client.query<{ what: string }>(
+    `SELECT format('%s %s', i.type, i.identity) AS what
+     FROM pg_shdepend d JOIN pg_database ON d.dbid = pg_database.oid,
+          pg_identify_object(d.classid, d.objid, d.objsubid) AS i
+     WHERE datname = current_database() AND d.deptype = 'o'
+       AND d.refclassid = 'pg_authid'::regclass AND d.refobjid = to_regrole($1)
+       -- Default rights lie in no schema, and a session's temporary tables go with it.
+       AND d.classid <> 'pg_default_acl'::regclass
+       AND coalesce(i.schema, '') NOT IN (quote_ident($2), 'pg_temp') LIMIT 1`,
+    [quoteIdentifier(role), schema],
+  );
+  return rows[0]?.what ?? null;
+}
+
+/** Bytes on disk of all relations in a schema of the connected database; null when there is none. */
+export async function schemaSize(client: pg.ClientBase, name: string): Promise<number | null> {
+  const { rows } = await client.query<{ size: string }>(
+    `SELECT (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c
+             WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'm', 'S'))::text AS size
+     FROM pg_namespace n WHERE n.nspname = $1`,
+    [name],
+  );
+  return rows[0] === undefined ? null : Number(rows[0].size);
+}

@@ -1,12 +1,13 @@
 import { fileURLToPath } from 'node:url';
 import type { Knex } from 'knex';
 import type { Logger } from 'pino';
+import { configuredClusters, openClusters } from './app/clusters.ts';
 import {
   blameDatabase,
   blameMigrations,
-  closeMaintenanceDatabases,
   openKeyRing,
   refuseControlAsShared,
+  warnOfUnknownClusters,
 } from './app/start-checks.ts';
 import { createRecognition } from './auth/recognition.ts';
 import { recogniseLocalOperator } from './auth/local-operator.ts';
@@ -20,7 +21,6 @@ import { createGraphQL } from './http/graphql.ts';
 import { listen } from './http/server.ts';
 import type { StreamTimes } from './http/stream-times.ts';
 import { createOperationQueue } from './jobs/operation-queue.ts';
-import { openCluster } from './postgres/cluster.ts';
 import { connectionOptions } from './postgres/connection.ts';
 import { startEmbedded } from './postgres/embedded/server.ts';
 import { loadMigrations } from './postgres/migrations.ts';
@@ -28,7 +28,10 @@ import { checkServer } from './postgres/server-check.ts';
 import { createEventLog } from './progress/event-log.ts';
 import { createEventSubscriptions } from './progress/event-subscriptions.ts';
 import { pruneAuditLog } from './provisioning/audit-retention.ts';
+import { createClusterPreparation } from './provisioning/cluster-preparation.ts';
+import { createClusterWatch } from './provisioning/cluster-watch.ts';
 import { noFailpoints, type Failpoints } from './provisioning/failpoints.ts';
+import { createPlacement } from './provisioning/placement.ts';
 import { checkReadiness } from './provisioning/readiness.ts';
 import { createRunner } from './provisioning/runner.ts';
 import { createProvisioning } from './provisioning/service.ts';
@@ -89,7 +92,9 @@ async function build(
   const tenantMigrations = await loadMigrations(tenants.migrationsFolder).catch(blameMigrations);
 
   const databaseUrl = database.url ?? (await embeddedUrl(config, { log, signal }, stack));
-  await orStopped(checkServer(databaseUrl));
+  const configured = configuredClusters(config, databaseUrl);
+  // Whether its server holds tenants is found out with the clusters: they may be elsewhere.
+  await orStopped(checkServer(databaseUrl, { controlPlane: true, tenants: configured.own }));
   const connection = connectionOptions(databaseUrl, {
     applicationName: 'tenantry control plane',
     statementTimeoutMs: 30_000,
@@ -106,16 +111,11 @@ async function build(
   const keyRing = await openKeyRing(config, control);
   await refuseChangedMigrations(control, tenantMigrations).catch(blameMigrations);
 
-  const cluster = openCluster({
-    name: 'default',
-    url: databaseUrl,
-    connectionsMax: database.clusterConnectionsMax,
-    waitTimeoutMs: database.poolTimeoutMs,
-    statementTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
+  const clusters = openClusters(config, configured);
+  stack.defer(async () => {
+    await Promise.all(Array.from(clusters.values(), (cluster) => cluster.close()));
   });
-  stack.defer(() => cluster.close());
-  refuseControlAsShared(config, cluster);
-  const closedDatabases = await orStopped(closeMaintenanceDatabases(cluster, log));
+  refuseControlAsShared(config, clusters.values());
 
   const queue = createOperationQueue({
     control,
@@ -130,27 +130,36 @@ async function build(
       log.warn({ err: error }, 'progress events could not be written');
     },
   });
-  const clusters = new Map([[cluster.name, cluster]]);
+  const templates = createTemplates({
+    control,
+    tenantMigrations,
+    strategy: tenants.createDatabaseStrategy,
+    migrationTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
+    log,
+  });
+  const watch = createClusterWatch({
+    clusters,
+    prepare: createClusterPreparation({ control, templates, log }),
+    setting: configured.setting,
+    log,
+  });
+  stack.defer(() => watch.stop());
+  await orStopped(watch.start());
+  await warnOfUnknownClusters(control, clusters, configured.setting, log);
   const services: StepServices = {
     control,
     clusters,
+    watch,
     keyRing,
     queue,
     tenantMigrations,
-    templates: createTemplates({
-      control,
-      tenantMigrations,
-      strategy: tenants.createDatabaseStrategy,
-      migrationTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
-      log,
-    }),
+    templates,
     sharedDatabases: createSharedDatabases({
       control,
       strategy: tenants.createDatabaseStrategy,
     }),
-    settings: { ...tenants, closedDatabases },
+    settings: tenants,
   };
-  await orStopped(services.templates.current(cluster));
 
   const leaseSeconds = provisioning.takeoverSeconds;
   const runner = createRunner({ services, eventLog, failpoints, log, leaseSeconds });
@@ -178,7 +187,7 @@ async function build(
   const service = createProvisioning({
     runner,
     reserve: { control, keyRing, queue, settings: { ...provisioning, ...tenants } },
-    placement: { clusters: [...clusters.keys()] },
+    placement: createPlacement({ clusters: configured.list, watch }),
     rules: { ...provisioning, ...tenants },
     creationLimit: createRateLimit(control, 'creations', provisioning.creationsPerMinute),
   });
@@ -206,7 +215,7 @@ async function build(
     }),
     recognise,
     streamTimes,
-    health: { ready: () => checkReadiness({ control, controlVersion, queue, keyRing, clusters }) },
+    health: { ready: () => checkReadiness({ control, controlVersion, queue, keyRing, watch }) },
     log,
   });
   stack.defer(async () => {

@@ -107,7 +107,7 @@ export function describeConfig(config: Config): string {
 }
 
 function* problemsBetween(
-  { server, auth, encryption, provisioning }: Config,
+  { server, auth, clusters, encryption, provisioning }: Config,
   { embedded }: Start,
   broken: ReadonlySet<string>,
 ): Generator<ConfigProblem> {
@@ -125,6 +125,23 @@ function* problemsBetween(
     const message = 'is required with DATABASE_URL; write what `npm run -s generate-key` prints';
     yield { setting: 'ENCRYPTION_KEY', message };
   }
+  const { list, ...short } = clusters;
+  const given = Object.entries(shortNames).filter(
+    ([key]) => short[key as keyof typeof short] !== null,
+  );
+  if (isRead('CLUSTERS') && list !== null && given.length > 0) {
+    const names = given.map(([, name]) => name).join(', ');
+    yield {
+      setting: 'CLUSTERS',
+      message: `cannot stand beside ${names}; keep one way or the other`,
+    };
+  } else if (given.length > 0) {
+    for (const key of ['host', 'user', 'password'] as const) {
+      if (short[key] !== null || !isRead(shortNames[key])) continue;
+      const names = given.map(([, name]) => name).join(', ');
+      yield { setting: shortNames[key], message: `is required with ${names}` };
+    }
+  }
   if (isRead('AVAILABLE_TENANT_FEATURES', 'DEFAULT_TENANT_FEATURES')) {
     const { availableFeatures, defaultFeatures } = provisioning;
     const missing = defaultFeatures.filter((feature) => !availableFeatures.includes(feature));
@@ -133,6 +150,14 @@ function* problemsBetween(
     yield { setting: 'DEFAULT_TENANT_FEATURES', message };
   }
 }
+
+/** The short way of naming one cluster. */
+const shortNames = {
+  host: 'TENANT_DB_HOST',
+  port: 'TENANT_DB_PORT',
+  user: 'TENANT_DB_USER',
+  password: 'TENANT_DB_PASSWORD',
+} as const;
 
 function textOf(env: Readonly<Record<string, string | undefined>>, name: string): string | null {
   const text = env[name]?.trim();

@@ -49,6 +49,7 @@ describe('readConfig with nothing set', () => {
         poolTimeoutMs: 30_000,
         clusterConnectionsMax: 20,
       },
+      clusters: { list: null, host: null, port: null, user: null, password: null },
       encryption: { key: null, previousKeys: [] },
       auth: { mode: 'open' },
       provisioning: {
@@ -84,7 +85,7 @@ describe('readConfig with nothing set', () => {
   });
 
   it('ignores variables that it does not know', () => {
-    const env = { JWT_SECRET: 'x', CLUSTERS: 'no json', PATH: '/bin', host: '0.0.0.0' };
+    const env = { JWT_SECRET: 'x', CLUSTER: 'no json', PATH: '/bin', host: '0.0.0.0' };
     expect(readConfig(env, true)).toEqual(readConfig({}, true));
   });
 

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import type { Knex } from 'knex';
 import type { Logger } from 'pino';
 import type { Config } from '../config.ts';
+import { listClustersInUse } from '../control/tenant-databases.ts';
 import { createKeyRing, EnvelopeError, type KeyRing } from '../crypto/envelope.ts';
 import { loadOrMakeKey } from '../crypto/key-file.ts';
 import { SettingError } from '../errors.ts';
 import type { Cluster } from '../postgres/cluster.ts';
-import { closeToPublic } from '../postgres/databases.ts';
 import { MigrationError } from '../postgres/migrations.ts';
 import { openSample } from '../provisioning/readiness.ts';
 
@@ -61,27 +61,24 @@ export async function openKeyRing(
 /**
  * @throws SettingError when tenants of SCHEMA isolation would share a database with a control plane
  */
-export function refuseControlAsShared({ tenants }: Config, cluster: Cluster): void {
-  if (tenants.sharedDatabase !== cluster.adminDatabase) return;
+export function refuseControlAsShared({ tenants }: Config, clusters: Iterable<Cluster>): void {
+  const cluster = [...clusters].find((one) => one.adminDatabase === tenants.sharedDatabase);
+  if (cluster === undefined) return;
   throw new SettingError(
     'SHARED_TENANT_DATABASE',
     `"${tenants.sharedDatabase}" is the database that the admin of cluster ${cluster.name} works from, and closed to tenants; name one of its own`,
   );
 }
 
-/** Tenants may connect to their own database and to no other; returns those that are closed. */
-export async function closeMaintenanceDatabases(cluster: Cluster, log: Logger): Promise<string[]> {
-  const wanted = [...new Set([cluster.adminDatabase, 'postgres', 'template1'])];
-  const open = await cluster.admin((client) => closeToPublic(client, wanted));
-  for (const name of open) {
-    const statement = `REVOKE ALL ON DATABASE "${name}" FROM PUBLIC`;
-    if (name === cluster.adminDatabase) {
-      throw new SettingError(
-        'DATABASE_URL',
-        `every role may connect to the control plane; its owner has to run once: ${statement}`,
-      );
-    }
-    log.warn({ database: name }, `every role may connect; its owner should run once: ${statement}`);
-  }
-  return wanted.filter((name) => !open.includes(name));
+/** Tenants of a cluster that is not configured any more are still listed; nothing can be done to them. */
+export async function warnOfUnknownClusters(
+  control: Knex,
+  clusters: ReadonlyMap<string, unknown>,
+  setting: string,
+  log: Logger,
+): Promise<void> {
+  const unknown = (await listClustersInUse(control)).filter((name) => !clusters.has(name));
+  if (unknown.length === 0) return;
+  const message = `${setting}: tenants are recorded on clusters that are not configured; nothing can be changed about them`;
+  log.warn({ clusters: unknown }, message);
 }

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { databaseStrategies } from '../postgres/databases.ts';
 import { isSchemaPrefix, isSharedDatabaseName } from '../provisioning/names.ts';
+import { clusterList, maskClusters } from './clusters.ts';
 import {
   whole,
   oneOf,
@@ -74,6 +75,18 @@ export const groups = {
     poolMax: setting('DB_POOL_MAX', whole(1, 1000), '20'),
     poolTimeoutMs: setting('DB_POOL_TIMEOUT_MS', whole(1, 3_600_000), '30000'),
     clusterConnectionsMax: setting('CLUSTER_CONNECTIONS_MAX', whole(3, 1000), '20'),
+  },
+  /** The servers that hold tenants: `list`, or the one the others describe, or the control plane's. */
+  clusters: {
+    list: optional('CLUSTERS', clusterList(), maskClusters),
+    host: optional(
+      'TENANT_DB_HOST',
+      one(host, 'an address or host name, without scheme, port or brackets'),
+    ),
+    port: optional('TENANT_DB_PORT', whole(1, 65_535)),
+    user: optional('TENANT_DB_USER', z.string()),
+    /** A secret. */
+    password: optional('TENANT_DB_PASSWORD', z.string(), masked),
   },
   encryption: {
     /** 32 bytes; null: to be made once and kept in dataDir (embedded only). */

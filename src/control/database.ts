@@ -1,5 +1,6 @@
 import knexPackage, { type Knex } from 'knex';
 import pg from 'pg';
+import { serverIdentity } from '../postgres/server-check.ts';
 
 /** PostgreSQL schema that holds the registry. */
 export const controlSchema = 'control_plane';
@@ -37,6 +38,17 @@ export function openControl(options: ControlOptions): Knex {
 /** Waits for the control plane to answer; rejects when it does not. */
 export async function pingControl(control: Knex): Promise<void> {
   await control.raw('SELECT 1');
+}
+
+/** Where the registry is: its database, and what tells its server from others. */
+export async function controlServer(
+  control: Knex,
+): Promise<{ readonly database: string; readonly identity: string }> {
+  const { rows } = await control.raw<{ rows: { database: string; identity: string }[] }>(
+    `SELECT current_database() AS database, ${serverIdentity} AS identity`,
+  );
+  if (rows[0] === undefined) throw new Error('the server answered without a row');
+  return rows[0];
 }
 
 // Sequence numbers and counts stay far below 2^53: as numbers they need no care further on.

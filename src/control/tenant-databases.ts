@@ -63,6 +63,30 @@ export async function findTenantDatabases(
   return (await table(control).whereIn('tenant_id', tenantIds).select(columns)) as TenantDatabase[];
 }
 
+/** Holds a cluster's room until the transaction ends, so that nobody else counts meanwhile. */
+export async function lockCluster(trx: Control, cluster: string): Promise<void> {
+  await trx.raw('SELECT pg_advisory_xact_lock(hashtextextended(?, 2))', [cluster]);
+}
+
+/** How many tenants a cluster holds or is about to: all but those that are gone from it. */
+export async function countOnCluster(trx: Control, cluster: string): Promise<number> {
+  const row = (await table(trx)
+    .where({ cluster })
+    .whereNot('status', 'DROPPED')
+    .count({ count: '*' })
+    .first()) as { count: number };
+  return row.count;
+}
+
+/** The clusters that hold tenants, by name. */
+export async function listClustersInUse(control: Control): Promise<string[]> {
+  const rows = (await table(control)
+    .whereNot('status', 'DROPPED')
+    .distinct('cluster')
+    .orderBy('cluster')) as { cluster: string }[];
+  return rows.map((row) => row.cluster);
+}
+
 /** PENDING → PROVISIONED, with the sealed connection string. False when it is in another status. */
 export async function provisionTenantDatabase(
   trx: Control,

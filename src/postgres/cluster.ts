@@ -1,14 +1,23 @@
 import pLimit from 'p-limit';
 import pg from 'pg';
 import type { AdminClient } from './roles.ts';
-import { connectionOptions, cutConnection, tenantUrl, type Login } from './connection.ts';
+import {
+  connectionOptions,
+  cutConnection,
+  tenantUrl,
+  type Login,
+  type PublicAddress,
+} from './connection.ts';
+import { isUnreachable } from './error-codes.ts';
 
 export interface ClusterOptions {
   /** The name callers use; never a host. */
   readonly name: string;
   /** Admin connection string. */
   readonly url: string;
-  /** Connections to this cluster at once, over all kinds of work. At least 2. */
+  /** How tenants reach it; absent: as the admin does. */
+  readonly publicAddress?: PublicAddress;
+  /** Connections to this cluster at once, over all kinds of work. At least 3. */
   readonly connectionsMax: number;
   /** Wait for a free admin connection, milliseconds. */
   readonly waitTimeoutMs: number;
@@ -42,7 +51,17 @@ export interface Cluster {
     signal?: AbortSignal,
   ): Promise<T>;
 
-  /** Holds one of the cluster's short-lived connections for work that connects by itself. */
+  /** Runs `work` on a short-lived connection with these options (a tenant's), within the budget. */
+  withLogin<T>(
+    options: pg.ClientConfig,
+    work: (client: pg.Client) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T>;
+
+  /**
+   * Holds one of the cluster's short-lived connections for work that connects by itself, and that
+   * waits for the end of its connection.
+   */
   withConnectionSlot<T>(work: () => Promise<T>): Promise<T>;
 
   /** Connection options of the admin for another database. */
@@ -50,6 +69,9 @@ export interface Cluster {
 
   /** The connection string of a login, as it is stored. */
   urlFor(database: string, login: Login): string;
+
+  /** Has `listener` called whenever the admin finds no server that takes connections. */
+  whenUnreachable(listener: (error: unknown) => void): void;
 
   /** Ends all idle connections; those in use end when their work does. */
   close(): Promise<void>;
@@ -61,7 +83,8 @@ export function openCluster(options: ClusterOptions): Cluster {
     applicationName: 'tenantry',
     statementTimeoutMs: options.statementTimeoutMs,
   });
-  // One connection stays in reserve; half of the rest is kept warm for DDL, half is for logins.
+  // One connection stays in reserve, for whoever looks whether the server is there; half of the rest
+  // is kept warm for DDL, half is for logins.
   const usable = Math.max(2, options.connectionsMax - 1);
   const pool = new pg.Pool({
     ...base,
@@ -71,7 +94,29 @@ export function openCluster(options: ClusterOptions): Cluster {
   });
   pool.on('error', ignoreIdleError);
   const slots = pLimit(Math.max(1, Math.floor(usable / 2)));
+  const listeners: ((error: unknown) => void)[] = [];
   let superuser: boolean | undefined;
+
+  /** For what connects as the admin alone: other failures say nothing of the server. */
+  function tellUnreachable(error: unknown): void {
+    if (isUnreachable(error)) for (const listener of listeners) listener(error);
+  }
+
+  /** Its slot is free once the server has let go of the connection: no moment is over the budget. */
+  function shortLived<T>(
+    config: pg.ClientConfig,
+    work: (client: pg.Client) => Promise<T>,
+    signal: AbortSignal | undefined,
+    onConnectError?: (error: unknown) => void,
+  ): Promise<T> {
+    const outcome = Promise.withResolvers<T>();
+    void slots(async () => {
+      const { result, ended } = runSession(config, work, signal, onConnectError);
+      result.then(outcome.resolve, outcome.reject);
+      await ended;
+    });
+    return outcome.promise;
+  }
 
   async function superuserOn(client: pg.ClientBase): Promise<boolean> {
     superuser ??= await isSuperuser(client);
@@ -83,7 +128,10 @@ export function openCluster(options: ClusterOptions): Cluster {
     signal?: AbortSignal,
   ): Promise<T> {
     signal?.throwIfAborted();
-    const client = await pool.connect();
+    const client = await pool.connect().catch((error: unknown) => {
+      tellUnreachable(error);
+      throw error;
+    });
     if (signal?.aborted === true) {
       // Aborted while it waited: whoever asked has gone on, and may be undoing this very work.
       client.release();
@@ -122,13 +170,16 @@ export function openCluster(options: ClusterOptions): Cluster {
     },
 
     inDatabase(database, work, signal) {
-      return slots(() =>
-        withClient(
-          { ...base, database },
-          async (client) => work(Object.assign(client, { isSuperuser: await superuserOn(client) })),
-          signal,
-        ),
+      return shortLived(
+        { ...base, database },
+        async (client) => work(Object.assign(client, { isSuperuser: await superuserOn(client) })),
+        signal,
+        tellUnreachable,
       );
+    },
+
+    withLogin(login, work, signal) {
+      return shortLived(login, work, signal);
     },
 
     withConnectionSlot(work) {
@@ -140,7 +191,11 @@ export function openCluster(options: ClusterOptions): Cluster {
     },
 
     urlFor(database, login) {
-      return tenantUrl(options.url, database, login);
+      return tenantUrl(options.url, database, login, options.publicAddress);
+    },
+
+    whenUnreachable(listener) {
+      listeners.push(listener);
     },
 
     async close() {
@@ -153,25 +208,55 @@ export function openCluster(options: ClusterOptions): Cluster {
  * Connects, runs `work`, and ends the connection whatever happens. The server's own end of the
  * session is not awaited: nothing depends on it. When `signal` aborts, the connection is cut.
  */
-export async function withClient<T>(
+export function withClient<T>(
   config: pg.ClientConfig,
   work: (client: pg.Client) => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
-  signal?.throwIfAborted();
-  const client = new pg.Client(config);
-  client.on('error', ignoreIdleError);
-  const cut = (): void => {
-    cutConnection(client);
-  };
-  signal?.addEventListener('abort', cut, { once: true });
-  try {
-    await client.connect();
-    return await work(client);
-  } finally {
-    signal?.removeEventListener('abort', cut);
-    void client.end().catch(ignoreIdleError);
+  return runSession(config, work, signal).result;
+}
+
+// A server that is asked to end a session does so within milliseconds, or not at all.
+const endTimeoutMs = 5_000;
+
+/** `ended` resolves, and never rejects, when the connection is gone. */
+function runSession<T>(
+  config: pg.ClientConfig,
+  work: (client: pg.Client) => Promise<T>,
+  signal: AbortSignal | undefined,
+  onConnectError?: (error: unknown) => void,
+): { readonly result: Promise<T>; readonly ended: Promise<unknown> } {
+  const ended = Promise.withResolvers<undefined>();
+  async function run(): Promise<T> {
+    if (signal?.aborted === true) {
+      ended.resolve(undefined);
+      throw signal.reason as Error;
+    }
+    const client = new pg.Client(config);
+    client.on('error', ignoreIdleError);
+    const cut = (): void => {
+      cutConnection(client);
+    };
+    signal?.addEventListener('abort', cut, { once: true });
+    try {
+      await client.connect().catch((error: unknown) => {
+        onConnectError?.(error);
+        throw error;
+      });
+      return await work(client);
+    } finally {
+      signal?.removeEventListener('abort', cut);
+      const late = setTimeout(cut, endTimeoutMs);
+      void client
+        .end()
+        .catch(ignoreIdleError)
+        .finally(() => {
+          clearTimeout(late);
+          ended.resolve(undefined);
+        });
+    }
   }
+  return { result: run(), ended: ended.promise };
 }
 
 async function isSuperuser(client: pg.ClientBase): Promise<boolean> {

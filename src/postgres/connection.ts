@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import type pg from 'pg';
 import { parseIntoClientConfig } from 'pg-connection-string';
 
@@ -31,16 +32,37 @@ export function connectionOptions(
   };
 }
 
+/** How tenants reach a server, where that differs from how its admin does. */
+export interface PublicAddress {
+  readonly host: string | null;
+  readonly port: number | null;
+  readonly sslmode: string | null;
+}
+
+const sameAddress: PublicAddress = { host: null, port: null, sslmode: null };
+
 /** The connection string of a tenant's login on the server that `adminUrl` names. */
-export function tenantUrl(adminUrl: string, database: string, login: Login): string {
+export function tenantUrl(
+  adminUrl: string,
+  database: string,
+  login: Login,
+  address: PublicAddress = sameAddress,
+): string {
   const url = new URL(adminUrl);
+  if (address.host !== null) url.hostname = bracketed(address.host);
+  if (address.port !== null) url.port = String(address.port);
   url.username = encodeURIComponent(login.user);
   url.password = encodeURIComponent(login.password);
   url.pathname = `/${encodeURIComponent(database)}`;
-  const sslmode = url.searchParams.get('sslmode');
+  const sslmode = address.sslmode ?? url.searchParams.get('sslmode');
   url.search = '';
   if (sslmode !== null) url.searchParams.set('sslmode', sslmode);
   return url.href;
+}
+
+/** A host as a URL has it: an IPv6 address stands in brackets. */
+export function bracketed(host: string): string {
+  return isIPv6(host) ? `[${host}]` : host;
 }
 
 /** Cuts a connection at once, whatever is under way on it; the server ends its statement soon after. */

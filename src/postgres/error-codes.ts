@@ -13,6 +13,7 @@ export const errorCodes = {
   invalidPassword: '28P01',
   insufficientPrivilege: '42501',
   objectInUse: '55006',
+  tooManyConnections: '53300',
 } as const;
 
 /** Codes of errors that may pass by themselves: the step is tried again until its deadline. */
@@ -68,6 +69,24 @@ export function isTransient(error: unknown): boolean {
     return code === 'XX000' && /tuple concurrently (updated|deleted)/.test(messageOf(error));
   }
   return error instanceof Error && transientMessages.test(error.message);
+}
+
+/** What is said where no server takes connections: nothing answers, or it is starting or ending. */
+const unreachableCodes: ReadonlySet<string> = new Set([
+  '57P03', // cannot_connect_now
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+]);
+
+/** Tells whether a failed connection means that the whole server cannot be reached at present. */
+export function isUnreachable(error: unknown): boolean {
+  if (error instanceof AggregateError && error.errors.length > 0) {
+    return error.errors.every((inner) => isUnreachable(inner));
+  }
+  return unreachableCodes.has(codeOf(error) ?? '');
 }
 
 /** Tells whether the error is a broken unique constraint, and of which name. */

@@ -1,62 +1,117 @@
 import type pg from 'pg';
-import { reportAdminRights } from './access.ts';
+import { reportAdminRights, type AdminRights } from './access.ts';
 import { withClient } from './cluster.ts';
 import { connectionOptions } from './connection.ts';
-import { codeOf, errorCodes } from './error-codes.ts';
+import { codeOf, errorCodes, isTransient } from './error-codes.ts';
 import { SettingError } from '../errors.ts';
 
 /** The oldest PostgreSQL that the product is tested on. */
 const oldestVersion = 15;
+
+/** What a server is for. */
+export interface ServerUse {
+  /** The registry: the role makes schemas in the database it connects to. */
+  readonly controlPlane: boolean;
+  /** Tenants: the role makes databases and roles. */
+  readonly tenants: boolean;
+}
+
+/** Why a server will not do. */
+export interface ServerFault {
+  /** One line, for the operator alone: it names the host. */
+  readonly problem: string;
+  /**
+   * `UNREACHABLE`: nobody answers, which may pass. `BUSY`: it has no connection free. `WRONG`: it
+   * answers, and something has to be configured differently.
+   */
+  readonly kind: 'UNREACHABLE' | 'BUSY' | 'WRONG';
+}
 
 /**
  * Connects once and asks whether this server and role will do.
  *
  * @throws SettingError DATABASE_URL, in one line, for whatever the operator can mend
  */
-export async function checkServer(url: string): Promise<void> {
+export async function checkServer(
+  url: string,
+  use: ServerUse = { controlPlane: true, tenants: true },
+): Promise<void> {
   const options = connectionOptions(url, {
     applicationName: 'tenantry start',
     statementTimeoutMs: 10_000,
   });
+  const found = await inspectServer(options, use);
+  if ('problem' in found) throw new SettingError('DATABASE_URL', found.problem);
+}
+
+/**
+ * The same without throwing, by any options. `identity` tells servers apart: two that answer the same
+ * are one. (Not the system identifier, which copies of a server share.)
+ */
+export async function inspectServer(
+  options: pg.ClientConfig,
+  use: ServerUse,
+  signal?: AbortSignal,
+): Promise<{ readonly identity: string } | ServerFault> {
   const place = `${options.host ?? 'localhost'}:${options.port ?? 5432}`;
-  try {
-    await withClient(options, async (client) => {
-      const { rows } = await client.query<{ version: number; readOnly: boolean }>(
-        `SELECT current_setting('server_version_num')::int / 10000 AS version,
-                current_setting('transaction_read_only') = 'on' AS "readOnly"`,
+  const ask = async (client: pg.Client): Promise<{ identity: string } | ServerFault> => {
+    const { rows } = await client.query<{ version: number; readOnly: boolean; identity: string }>(
+      `SELECT current_setting('server_version_num')::int / 10000 AS version,
+              current_setting('transaction_read_only') = 'on' AS "readOnly",
+              ${serverIdentity} AS identity`,
+    );
+    const { version, readOnly, identity } = rows[0] ?? noAnswer;
+    const wrong = (problem: string): ServerFault => ({ problem, kind: 'WRONG' });
+    if (version < oldestVersion) {
+      return wrong(`the server is PostgreSQL ${version}; ${oldestVersion} or newer is needed`);
+    }
+    if (readOnly) {
+      return wrong(
+        `${place} takes no writes: it is a standby, or default_transaction_read_only is on; name the primary`,
       );
-      const { version, readOnly } = rows[0] ?? { version: 0, readOnly: false };
-      if (version < oldestVersion) {
-        refuse(`the server is PostgreSQL ${version}; ${oldestVersion} or newer is needed`);
-      }
-      if (readOnly) {
-        refuse(
-          `${place} takes no writes: it is a standby, or default_transaction_read_only is on; name the primary`,
-        );
-      }
-      const rights = await reportAdminRights(client);
-      const role = `"${rights.role}"`;
-      if (!rights.createDatabase) {
-        refuse(`role ${role} lacks CREATEDB; run once: ALTER ROLE ${role} CREATEDB`);
-      }
-      if (!rights.createRole) {
-        refuse(`role ${role} lacks CREATEROLE; run once: ALTER ROLE ${role} CREATEROLE`);
-      }
-      if (!rights.createSchema) {
-        const database = `"${options.database ?? 'postgres'}"`;
-        refuse(
-          `role ${role} may not create schemas in ${database}; run once: GRANT CREATE ON DATABASE ${database} TO ${role}`,
-        );
-      }
-    });
+    }
+    const missing = missingRight(await reportAdminRights(client), use, options);
+    return missing === null ? { identity } : wrong(missing);
+  };
+  try {
+    return await withClient(options, ask, signal);
   } catch (error) {
-    if (error instanceof SettingError) throw error;
-    throw new SettingError('DATABASE_URL', explain(error, place, options), { cause: error });
+    return { problem: explain(error, place, options), kind: kindOf(error) };
   }
 }
 
-function refuse(message: string): never {
-  throw new SettingError('DATABASE_URL', message);
+/** SQL that gives every server that runs a text of its own, in microseconds. */
+export const serverIdentity = 'extract(epoch FROM pg_postmaster_start_time())::text';
+
+const noAnswer = { version: 0, readOnly: false, identity: '' };
+
+function missingRight(
+  rights: AdminRights,
+  use: ServerUse,
+  options: pg.ClientConfig,
+): string | null {
+  const role = `"${rights.role}"`;
+  if (use.tenants && !rights.createDatabase) {
+    return `role ${role} lacks CREATEDB; run once: ALTER ROLE ${role} CREATEDB`;
+  }
+  if (use.tenants && !rights.createRole) {
+    return `role ${role} lacks CREATEROLE; run once: ALTER ROLE ${role} CREATEROLE`;
+  }
+  if (use.controlPlane && !rights.createSchema) {
+    const database = `"${options.database ?? 'postgres'}"`;
+    return `role ${role} may not create schemas in ${database}; run once: GRANT CREATE ON DATABASE ${database} TO ${role}`;
+  }
+  return null;
+}
+
+function kindOf(error: unknown): ServerFault['kind'] {
+  const code = codeOf(error);
+  if (code === errorCodes.tooManyConnections) return 'BUSY';
+  // Whatever is no answer of PostgreSQL's own, or says that it may answer later.
+  if (code?.length !== 5 || isTransient(error)) {
+    return error instanceof Error && error.message.startsWith('SASL') ? 'WRONG' : 'UNREACHABLE';
+  }
+  return 'WRONG';
 }
 
 function explain(

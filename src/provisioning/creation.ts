@@ -9,9 +9,9 @@ import {
 } from './commands.ts';
 import { idempotencyOf } from './idempotency.ts';
 import type { Outcomes } from './outcomes.ts';
-import { placeTenant, type Placement } from './placement.ts';
+import type { Placement } from './placement.ts';
 import { refused, type Request, type TenantOutcome } from './request.ts';
-import { reserveTenant, type ReserveServices } from './reserve.ts';
+import { reserveTenant, type ReserveOutcome, type ReserveServices } from './reserve.ts';
 
 export interface CreateTenantOptions extends CreateTenantInput {
   readonly idempotencyKey?: string | null | undefined;
@@ -38,7 +38,7 @@ export type CreateTenant = (request: Request, input: CreateTenantOptions) => Pro
 
 /** Builds `createTenant`. */
 export function createCreation(options: CreationOptions): CreateTenant {
-  const { outcomes, reserve } = options;
+  const { outcomes, placement, reserve } = options;
   const schema = createTenantSchema(options.rules);
 
   return async function createTenant(request, input): Promise<TenantOutcome> {
@@ -54,28 +54,35 @@ export function createCreation(options: CreationOptions): CreateTenant {
     await countCreation(request, options.creationLimit);
 
     const parsed = parseCommand(schema, payload, ['input']);
-    const cluster = placeTenant(options.placement, payload.cluster ?? undefined);
+    const wanted = payload.cluster ?? undefined;
+    let place = placement.place(wanted);
     // All problems at once, whichever rule they break.
     const failures = [
       ...('failures' in parsed ? parsed.failures : []),
       ...refuseForCaller(request.caller, payload),
-      ...('failure' in cluster ? [cluster.failure] : []),
+      ...('failure' in place ? [place.failure] : []),
     ];
-    if ('failures' in parsed || 'failure' in cluster || failures.length > 0) {
-      return refused(...failures);
-    }
+    if ('failures' in parsed || failures.length > 0) return refused(...failures);
     const { command } = parsed;
 
-    const outcome = await reserveTenant(reserve, {
-      command,
-      partner: command.partner ?? request.caller.partner ?? platformPartner,
-      cluster: cluster.name,
-      actor: request.caller.subject,
-      ipAddress: request.ipAddress,
-      requestId: request.requestId,
-      apiKey: request.apiKeyOnCreate,
-      idempotency,
-    });
+    const full = new Set<string>();
+    let outcome: ReserveOutcome;
+    for (;;) {
+      if ('failure' in place) return refused(place.failure);
+      outcome = await reserveTenant(reserve, {
+        command,
+        partner: command.partner ?? request.caller.partner ?? platformPartner,
+        cluster: place.cluster,
+        actor: request.caller.subject,
+        ipAddress: request.ipAddress,
+        requestId: request.requestId,
+        apiKey: request.apiKeyOnCreate,
+        idempotency,
+      });
+      if (!('full' in outcome)) break;
+      full.add(place.cluster.name);
+      place = placement.place(wanted, full);
+    }
     if ('failures' in outcome) return refused(...outcome.failures);
     if ('replay' in outcome) {
       const replayed =

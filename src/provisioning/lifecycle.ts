@@ -12,6 +12,7 @@ import { scopeOf } from './caller.ts';
 import { idempotencyOf, type Idempotency } from './idempotency.ts';
 import { looksLikeUuid } from './names.ts';
 import type { Outcomes } from './outcomes.ts';
+import type { Placement } from './placement.ts';
 import { refused, type Request, type TenantOutcome } from './request.ts';
 import type { AcceptedOperation } from './runner.ts';
 import { mayBecome } from './states.ts';
@@ -28,6 +29,7 @@ export interface LifecycleOptions {
   readonly control: Knex;
   readonly queue: OperationQueue;
   readonly outcomes: Outcomes;
+  readonly placement: Pick<Placement, 'problemOf'>;
   /** Deadline of one operation, seconds. */
   readonly operationTimeoutSeconds: number;
   readonly idempotencyTtlHours: number;
@@ -112,6 +114,8 @@ async function accept(
   if (protectable && tenant.deletionProtection) return refused(protectedTenant());
   const [database] = await findTenantDatabases(trx, [tenantId]);
   if (database === undefined) throw new Error(`tenant ${tenantId} has no database row`);
+  const problem = options.placement.problemOf(database.cluster);
+  if (problem !== null) return refused(unavailable(problem));
 
   const { operationTimeoutSeconds } = options;
   const operation = await insertOperation(trx, {
@@ -156,6 +160,10 @@ function notFound() {
 
 function busy() {
   return failure('INVALID_STATE', 'Another operation on this tenant is under way', idPath);
+}
+
+function unavailable(problem: string) {
+  return failure('UNAVAILABLE', `The tenant cannot be changed at present: ${problem}`, idPath);
 }
 
 function protectedTenant() {

@@ -8,7 +8,12 @@ import {
   type IdempotencyKey,
 } from '../control/idempotency.ts';
 import { insertOperation, type Operation } from '../control/operations.ts';
-import { insertTenantDatabase, type TenantDatabase } from '../control/tenant-databases.ts';
+import {
+  countOnCluster,
+  insertTenantDatabase,
+  lockCluster,
+  type TenantDatabase,
+} from '../control/tenant-databases.ts';
 import {
   countTenants,
   insertTenant,
@@ -34,6 +39,7 @@ import {
   withRandomEnding,
 } from './names.ts';
 import type { NameSettings } from './isolation/isolation.ts';
+import type { ClusterRoom } from './placement.ts';
 import { operationSecretsPurpose } from './runner.ts';
 import type { OperationSecrets } from './step.ts';
 
@@ -58,7 +64,7 @@ export interface ReserveSettings extends NameSettings {
 export interface Reservation {
   readonly command: CreateTenantCommand;
   readonly partner: string;
-  readonly cluster: string;
+  readonly cluster: ClusterRoom;
   readonly actor: string;
   readonly ipAddress: string | null;
   readonly requestId: string;
@@ -80,7 +86,9 @@ export type ReserveOutcome =
   | { readonly reserved: Reserved }
   | { readonly failures: readonly Failure[] }
   /** The same idempotency key was recorded by another request meanwhile. */
-  | { readonly replay: true };
+  | { readonly replay: true }
+  /** The cluster has no room: nothing was recorded, another one may have. */
+  | { readonly full: true };
 
 /** What the sealed copy of a new API key is bound to, beside the tenant. */
 export const apiKeyPurpose = 'api-key';
@@ -113,7 +121,12 @@ export async function reserveTenant(
         record(trx, services, reservation, slug, room),
       );
     } catch (error) {
-      if (error instanceof Refused) return refusedOrReplayed(services, reservation, error.failures);
+      if (error instanceof ClusterFull) {
+        return refusedOrReplayed(services, reservation, { full: true });
+      }
+      if (error instanceof Refused) {
+        return refusedOrReplayed(services, reservation, { failures: error.failures });
+      }
       const constraint = brokenConstraint(error);
       if (constraint === 'idempotency_records_pkey') return { replay: true };
       if (
@@ -127,7 +140,7 @@ export async function reserveTenant(
       const taken =
         constraint === undefined ? undefined : takenBy(constraint, slug, reservation, schemaPrefix);
       if (taken === undefined) throw error;
-      return refusedOrReplayed(services, reservation, [taken]);
+      return refusedOrReplayed(services, reservation, { failures: [taken] });
     }
   }
 }
@@ -136,12 +149,15 @@ export async function reserveTenant(
 async function refusedOrReplayed(
   { control }: ReserveServices,
   { idempotency }: Reservation,
-  failures: readonly Failure[],
+  refusal: ReserveOutcome,
 ): Promise<ReserveOutcome> {
-  if (idempotency === null) return { failures };
+  if (idempotency === null) return refusal;
   const recorded = await findIdempotencyRecord(control, idempotency.key);
-  return recorded === null ? { failures } : { replay: true };
+  return recorded === null ? refusal : { replay: true };
 }
+
+/** Ends a transaction that found its cluster full. */
+class ClusterFull extends Error {}
 
 /** Carries failures out of the transaction, which rolls back. */
 class Refused extends Error {
@@ -163,6 +179,7 @@ async function record(
   const { command, partner, idempotency } = reservation;
   const { settings, keyRing } = services;
   await refuseWhatIsTaken(trx, settings, reservation);
+  await takeRoom(trx, reservation.cluster);
   const slug = command.slug ?? (await freeSlug(trx, wantedSlug, slugRoom));
   const tenantId = randomUUID();
   const operationId = randomUUID();
@@ -193,7 +210,7 @@ async function record(
   });
   const database = await insertTenantDatabase(trx, {
     tenantId,
-    cluster: reservation.cluster,
+    cluster: reservation.cluster.name,
     isolation: command.isolation,
     ...names,
     ownerRole: roles.owner,
@@ -255,6 +272,13 @@ async function refuseWhatIsTaken(
       );
     }
   }
+}
+
+/** Counts under a lock that is held until the commit: the next one counts this tenant too. */
+async function takeRoom(trx: Knex.Transaction, { name, maxTenants }: ClusterRoom): Promise<void> {
+  if (maxTenants === null) return;
+  await lockCluster(trx, name);
+  if ((await countOnCluster(trx, name)) >= maxTenants) throw new ClusterFull('the cluster is full');
 }
 
 async function freeSlug(trx: Knex.Transaction, slug: string, room: number): Promise<string> {

@@ -1,6 +1,12 @@
 import type { Logger } from 'pino';
 import { listPercents } from '../control/events.ts';
-import { operationSecrets, remainingMs, takeOver, type Operation } from '../control/operations.ts';
+import {
+  findOperation,
+  operationSecrets,
+  remainingMs,
+  takeOver,
+  type Operation,
+} from '../control/operations.ts';
 import { findTenantDatabases, type TenantDatabase } from '../control/tenant-databases.ts';
 import { findTenant, type Tenant } from '../control/tenants.ts';
 import type { EventLog } from '../progress/event-log.ts';
@@ -45,19 +51,22 @@ export interface Runner {
 /** What is sealed into an operation is bound to this purpose and its tenant. */
 export const operationSecretsPurpose = 'operation-secrets';
 
+const neverAborts = new AbortController().signal;
+
 /** Builds the runner of an instance. */
 export function createRunner(options: RunnerOptions): Runner {
   const { services, eventLog, failpoints } = options;
   const stopping = new AbortController();
   const running = new Map<string, Promise<RunEnd>>();
 
-  function start(accepted: AcceptedOperation): Promise<RunEnd> {
-    const run = execute(accepted).finally(() => running.delete(accepted.operation.id));
+  function start(accepted: AcceptedOperation, until = stopping.signal): Promise<RunEnd> {
+    const run = execute(accepted, until).finally(() => running.delete(accepted.operation.id));
     running.set(accepted.operation.id, run);
     return run;
   }
 
-  async function execute(accepted: AcceptedOperation): Promise<RunEnd> {
+  /** @param until hands the operation back when it aborts */
+  async function execute(accepted: AcceptedOperation, until: AbortSignal): Promise<RunEnd> {
     const { operation, tenant, database, secrets } = accepted;
     const log = options.log.child({
       operationId: operation.id,
@@ -86,9 +95,9 @@ export function createRunner(options: RunnerOptions): Runner {
           cluster: clusterOf(database),
           services,
           findings: {},
-          signal: AbortSignal.any([deadline, stopping.signal]),
+          signal: AbortSignal.any([deadline, until]),
         },
-        stopping: stopping.signal,
+        stopping: until,
         eventLog,
         failpoints,
         log,
@@ -110,6 +119,23 @@ export function createRunner(options: RunnerOptions): Runner {
     return cluster;
   }
 
+  /**
+   * Aborts when the cluster of an operation goes down. The queue hands on a few operations at a time:
+   * those that can only wait for their cluster would keep it from handing on others.
+   *
+   * @throws Error while it is down, and when it is not configured
+   */
+  async function clusterSignal(operationId: string): Promise<AbortSignal> {
+    const operation = await findOperation(services.control, null, operationId);
+    if (operation?.finishedAt !== null) return neverAborts; // nothing is left to do
+    const [database] = await findTenantDatabases(services.control, [operation.tenantId]);
+    if (database === undefined) return neverAborts;
+    const { name } = clusterOf(database);
+    const signal = services.watch.whileUp(name);
+    if (signal.aborted) throw new Error(`operation ${operationId} waits for cluster ${name}`);
+    return signal;
+  }
+
   function openSecrets(sealed: string, tenantId: string): OperationSecrets {
     const text = services.keyRing.open(sealed, operationSecretsPurpose, tenantId);
     return JSON.parse(text) as OperationSecrets;
@@ -122,6 +148,7 @@ export function createRunner(options: RunnerOptions): Runner {
       // Here already: only the renewal was late. The job has to stay for as long as the operation is
       // open, or nobody would take it over when this instance dies.
       await running.get(operationId);
+      const lost = await clusterSignal(operationId);
       const operation = await takeOver(services.control, operationId);
       if (operation === null) return; // it has ended meanwhile
       options.log.warn({ operationId, fence: operation.fence }, 'operation taken over');
@@ -137,14 +164,17 @@ export function createRunner(options: RunnerOptions): Runner {
         throw new Error(`operation ${operationId} lacks its tenant or database`);
       }
       const secrets = sealed === null ? null : openSecrets(sealed, tenant.id);
-      const end = await start({
-        operation,
-        tenant,
-        database,
-        secrets,
-        remainingMs: remaining,
-        percent: percents.get(operationId) ?? 0,
-      });
+      const end = await start(
+        {
+          operation,
+          tenant,
+          database,
+          secrets,
+          remainingMs: remaining,
+          percent: percents.get(operationId) ?? 0,
+        },
+        AbortSignal.any([stopping.signal, lost]),
+      );
       if (end === 'STOPPED' || end === 'TAKEN_OVER') {
         throw new Error(`operation ${operationId} is left to another instance`);
       }

@@ -20,7 +20,8 @@ export interface ProvisioningOptions extends Omit<CreationOptions, 'outcomes'> {
 export function createProvisioning(options: ProvisioningOptions): ProvisioningService {
   const { control, keyRing, queue, settings } = options.reserve;
   const outcomes = createOutcomes({ control, keyRing, runner: options.runner });
-  const lifecycle: LifecycleOptions = { control, queue, outcomes, ...settings };
+  const { placement } = options;
+  const lifecycle: LifecycleOptions = { control, queue, outcomes, placement, ...settings };
   return {
     createTenant: createCreation({ ...options, outcomes }),
     updateTenant: createUpdate({ control, rules: options.rules, ...settings }),

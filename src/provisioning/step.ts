@@ -7,6 +7,7 @@ import type { OperationQueue } from '../jobs/operation-queue.ts';
 import type { Cluster } from '../postgres/cluster.ts';
 import type { DatabaseStrategy } from '../postgres/databases.ts';
 import type { MigrationSet } from '../postgres/migrations.ts';
+import type { ClusterWatch } from './cluster-watch.ts';
 import type { SharedDatabases } from './shared-databases.ts';
 import type { Templates } from './templates.ts';
 
@@ -20,6 +21,7 @@ export interface OperationSecrets {
 export interface StepServices {
   readonly control: Knex;
   readonly clusters: ReadonlyMap<string, Cluster>;
+  readonly watch: ClusterWatch;
   readonly keyRing: KeyRing;
   readonly queue: OperationQueue;
   readonly templates: Templates;
@@ -37,8 +39,6 @@ export interface StepSettings {
   readonly tenantStatementTimeoutMs: number;
   /** Days from a soft delete to the purge. */
   readonly deletionRetentionDays: number;
-  /** Databases that tenants must not reach: the control plane and the maintenance databases. */
-  readonly closedDatabases: readonly string[];
 }
 
 /** What a run of the pipeline hands from step to step. A resuming run finds it out anew. */

@@ -1,5 +1,4 @@
 import { reportAccess, type AccessReport } from '../../postgres/access.ts';
-import { withClient } from '../../postgres/cluster.ts';
 import { connectionOptions } from '../../postgres/connection.ts';
 import { markerPrefix } from '../names.ts';
 import { isolationOf } from '../isolation/index.ts';
@@ -11,17 +10,16 @@ export const verifyConnection: Step = {
 
   async run(context) {
     const { cluster, services, signal } = context;
-    const { requiredTenantTables, closedDatabases } = services.settings;
+    const { requiredTenantTables } = services.settings;
+    const closed = await services.watch.closedDatabases(cluster);
     const options = connectionOptions(connectionStringOf(context), {
       applicationName: 'tenantry verification',
       statementTimeoutMs: 30_000,
     });
-    const report = await cluster.withConnectionSlot(() =>
-      withClient(
-        options,
-        (client) => reportAccess(client, requiredTenantTables, closedDatabases, markerPrefix),
-        signal,
-      ),
+    const report = await cluster.withLogin(
+      options,
+      (client) => reportAccess(client, requiredTenantTables, closed, markerPrefix),
+      signal,
     );
     const problem = problemOf(report, context);
     if (problem !== null) throw new StepFailure(problem);

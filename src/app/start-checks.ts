@@ -9,7 +9,7 @@ import { loadOrMakeKey } from '../crypto/key-file.ts';
 import { SettingError } from '../errors.ts';
 import type { Cluster } from '../postgres/cluster.ts';
 import { MigrationError } from '../postgres/migrations.ts';
-import { openSample } from '../provisioning/readiness.ts';
+import { openSamples } from '../provisioning/sealed-columns.ts';
 
 /** The tenant migrations cannot be used: the operator's to mend. */
 export function blameMigrations(error: unknown): never {
@@ -45,7 +45,7 @@ export async function openKeyRing(
   const current = encryption.key ?? (await loadOrMakeKey(file));
   const keyRing = createKeyRing({ current, previous: encryption.previousKeys });
   try {
-    await openSample(control, keyRing);
+    await openSamples(control, keyRing);
   } catch (error) {
     if (!(error instanceof EnvelopeError)) throw error;
     const source = encryption.key === null ? `the key in ${file}` : 'this key';

@@ -2,7 +2,6 @@
  * `npm run -s inspect -- <id or slug>` shows where a tenant lives, that its connection string is
  * sealed, and what its own credentials open. Without a name: the newest tenant. Prints no secret.
  */
-import { join } from 'node:path';
 import type { Knex } from 'knex';
 import type pg from 'pg';
 import type { Config } from '../config.ts';
@@ -13,14 +12,12 @@ import {
 } from '../control/tenant-databases.ts';
 import { listTenants } from '../control/tenant-lists.ts';
 import { findTenant, type Tenant } from '../control/tenants.ts';
-import { createKeyRing } from '../crypto/envelope.ts';
-import { loadOrMakeKey } from '../crypto/key-file.ts';
 import { withClient } from '../postgres/cluster.ts';
 import { connectionOptions } from '../postgres/connection.ts';
 import { quoteIdentifier } from '../postgres/identifiers.ts';
 import { looksLikeUuid } from '../provisioning/names.ts';
 import { connectionStringPurpose } from '../provisioning/steps/encrypt-credentials.ts';
-import { withControl } from './with-control.ts';
+import { keyRingOf, withControl } from './with-control.ts';
 
 const session = { applicationName: 'tenantry inspect', statementTimeoutMs: 10_000 };
 
@@ -61,9 +58,7 @@ async function show(
   if (database.schemaName !== null) line('Schema', database.schemaName);
   line('Stored', `${sealed.slice(0, 24)}… (sealed, ${sealed.length} characters)`);
 
-  const file = join(config.database.dataDir, 'encryption.key');
-  const key = config.encryption.key ?? (await loadOrMakeKey(file));
-  const ring = createKeyRing({ current: key, previous: config.encryption.previousKeys });
+  const ring = await keyRingOf(config);
   const own = connectionOptions(ring.open(sealed, connectionStringPurpose, tenant.id), session);
   line('Tables', await outcomeOf(() => withClient(own, tablesOf)));
 

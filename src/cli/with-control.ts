@@ -1,6 +1,9 @@
+import { join } from 'node:path';
 import type { Knex } from 'knex';
 import { ConfigError, readConfig, type Config } from '../config.ts';
 import { openControl } from '../control/database.ts';
+import { createKeyRing, type KeyRing } from '../crypto/envelope.ts';
+import { loadOrMakeKey } from '../crypto/key-file.ts';
 import { SettingError } from '../errors.ts';
 import { connectionOptions } from '../postgres/connection.ts';
 import { findEmbeddedUrl } from '../postgres/embedded/url.ts';
@@ -42,6 +45,12 @@ export async function withControl(
     console.error(reasonOf(error));
     process.exitCode = 1;
   }
+}
+
+/** The keys that gateways with these settings seal and open with. */
+export async function keyRingOf({ database, encryption }: Config): Promise<KeyRing> {
+  const current = encryption.key ?? (await loadOrMakeKey(join(database.dataDir, 'encryption.key')));
+  return createKeyRing({ current, previous: encryption.previousKeys });
 }
 
 /** Never the statement that failed: it may hold what nobody should read. */

@@ -53,7 +53,7 @@ export async function checkReadiness(options: ReadinessOptions): Promise<Readine
  *
  * @throws EnvelopeError when the key ring does not open it
  */
-export async function openSample(control: Knex, keyRing: KeyRing): Promise<void> {
+async function openSample(control: Knex, keyRing: KeyRing): Promise<void> {
   const sample = await sampleSealedConnection(control);
   if (sample !== null) keyRing.open(sample.sealed, connectionStringPurpose, sample.tenantId);
 }

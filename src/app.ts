@@ -12,7 +12,7 @@ import {
 import { createRecognition } from './auth/recognition.ts';
 import { recogniseLocalOperator } from './auth/local-operator.ts';
 import type { Config } from './config.ts';
-import { openControl } from './control/database.ts';
+import { controlSchema, openControl } from './control/database.ts';
 import { purgeIdempotencyRecords } from './control/idempotency.ts';
 import { migrateControl } from './control/migrate.ts';
 import { createRateLimit } from './control/rate-limits.ts';
@@ -20,7 +20,7 @@ import { createGraphiQLPage } from './http/graphiql.ts';
 import { createGraphQL } from './http/graphql.ts';
 import { listen } from './http/server.ts';
 import type { StreamTimes } from './http/stream-times.ts';
-import { createOperationQueue } from './jobs/operation-queue.ts';
+import { createOperationQueue, queueSchema } from './jobs/operation-queue.ts';
 import { connectionOptions } from './postgres/connection.ts';
 import { startEmbedded } from './postgres/embedded/server.ts';
 import { loadMigrations } from './postgres/migrations.ts';
@@ -94,7 +94,9 @@ async function build(
   const databaseUrl = database.url ?? (await embeddedUrl(config, { log, signal }, stack));
   const configured = configuredClusters(config, databaseUrl);
   // Whether its server holds tenants is found out with the clusters: they may be elsewhere.
-  await orStopped(checkServer(databaseUrl, { controlPlane: true, tenants: configured.own }));
+  const schemas = [controlSchema, queueSchema];
+  const use = { controlPlane: true, schemas, tenants: configured.own };
+  await orStopped(checkServer(databaseUrl, use));
   const connection = connectionOptions(databaseUrl, {
     applicationName: 'tenantry control plane',
     statementTimeoutMs: 30_000,

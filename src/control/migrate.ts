@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { withClient } from '../postgres/cluster.ts';
 import { quoteIdentifier } from '../postgres/identifiers.ts';
-import { loadMigrations, migrate } from '../postgres/migrations.ts';
+import { loadMigrations, migrate, type MigrationSet } from '../postgres/migrations.ts';
 import type pg from 'pg';
 import { controlSchema } from './database.ts';
 
@@ -22,12 +22,26 @@ export async function migrateControl(
 ): Promise<string | null> {
   const set = await loadMigrations(folder);
   await withClient({ ...connection, statement_timeout: 0, query_timeout: 0 }, async (client) => {
+    // A role that may change no table needs none changed, once the owner has migrated.
+    if (await isNewest(client, set)) return;
     await client.query('SELECT pg_advisory_lock($1::bigint)', [BigInt(migrationLock).toString()]);
     await client.query(`CREATE SCHEMA IF NOT EXISTS ${quoteIdentifier(controlSchema)}`);
     await migrate(set, { connection, ledgerSchema: controlSchema });
     await client.query('SELECT pg_advisory_unlock($1::bigint)', [BigInt(migrationLock).toString()]);
   });
   return set.version;
+}
+
+async function isNewest(client: pg.Client, { files }: MigrationSet): Promise<boolean> {
+  const ledger = `${controlSchema}.knex_migrations`;
+  const { rows: found } = await client.query<{ found: boolean }>(
+    'SELECT to_regclass($1) IS NOT NULL AS found',
+    [ledger],
+  );
+  if (found[0]?.found !== true) return false;
+  const { rows } = await client.query<{ name: string }>(`SELECT name FROM ${ledger}`);
+  const applied = new Set(rows.map(({ name }) => name));
+  return applied.size === files.length && files.every(({ name }) => applied.has(name));
 }
 
 /**

@@ -3,7 +3,7 @@ import type { Knex } from 'knex';
 import { fromKnex, PgBoss, type KnexTransactionLike } from 'pg-boss';
 
 /** PostgreSQL schema of the queue's own tables, beside the registry. */
-const queueSchema = 'control_plane_jobs';
+export const queueSchema = 'control_plane_jobs';
 
 const queueName = 'operations';
 
@@ -59,16 +59,7 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
     async start(handler) {
       await boss.start();
       started = true;
-      await boss.createQueue(queueName, {
-        // The job lives as long as its operation, which decides by its deadline when to give up.
-        retryLimit: 1_000_000,
-        retryDelay: 1,
-        retryBackoff: true,
-        retryDelayMax: 60,
-        heartbeatSeconds: 10,
-        expireInSeconds: 23 * 3600,
-        deleteAfterSeconds: 3600,
-      });
+      await boss.createQueue(queueName, queueOptions);
       await boss.work<{ operationId: string }>(
         queueName,
         { pollingIntervalSeconds: 1, batchSize: 1, localConcurrency: 4 },
@@ -111,6 +102,31 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
       await boss.stop({ graceful: true, timeout: Math.max(1000, graceMs), close: false });
     },
   };
+}
+
+const queueOptions = {
+  // The job lives as long as its operation, which decides by its deadline when to give up.
+  retryLimit: 1_000_000,
+  retryDelay: 1,
+  retryBackoff: true,
+  retryDelayMax: 60,
+  heartbeatSeconds: 10,
+  expireInSeconds: 23 * 3600,
+  deleteAfterSeconds: 3600,
+};
+
+/** Makes the queue's tables, or brings them up to date, and takes no job: before gateways that may not. */
+export async function makeQueueTables(control: Knex): Promise<void> {
+  const boss = new PgBoss({
+    db: fromKnex(rollingBack(control)),
+    schema: queueSchema,
+    supervise: false,
+    schedule: false,
+  });
+  boss.on('error', () => undefined); // what fails, rejects
+  await boss.start();
+  await boss.createQueue(queueName, queueOptions);
+  await boss.stop({ graceful: false, close: false });
 }
 
 /**

@@ -81,17 +81,27 @@ export interface AdminRights {
   readonly role: string;
   readonly createDatabase: boolean;
   readonly createRole: boolean;
-  /** Whether it may make schemas in the connected database. */
+  /** Whether it may make schemas in the connected database, or has all those it needs. */
   readonly createSchema: boolean;
 }
 
-/** Asks what the connected role may do; a superuser may do all of it. */
-export async function reportAdminRights(client: pg.ClientBase): Promise<AdminRights> {
+/**
+ * Asks what the connected role may do; a superuser may do all of it.
+ *
+ * @param schemas that need not be made where they are there and the role may use them
+ */
+export async function reportAdminRights(
+  client: pg.ClientBase,
+  schemas: readonly string[] = [],
+): Promise<AdminRights> {
   const { rows } = await client.query<AdminRights>(
     `SELECT rolname AS role, rolsuper OR rolcreatedb AS "createDatabase",
             rolsuper OR rolcreaterole AS "createRole",
-            has_database_privilege(current_database(), 'CREATE') AS "createSchema"
+            has_database_privilege(current_database(), 'CREATE') OR cardinality($1::text[]) > 0
+              AND cardinality($1::text[]) = (SELECT count(*) FROM pg_namespace
+                WHERE nspname = ANY ($1) AND has_schema_privilege(oid, 'USAGE')) AS "createSchema"
      FROM pg_roles WHERE rolname = current_user`,
+    [schemas],
   );
   const rights = rows[0];
   if (rights === undefined) throw new Error('the server answered without a row');

@@ -12,6 +12,8 @@ const oldestVersion = 15;
 export interface ServerUse {
   /** The registry: the role makes schemas in the database it connects to. */
   readonly controlPlane: boolean;
+  /** Schemas of the registry: where their owner has made them, the role needs no right to. */
+  readonly schemas?: readonly string[];
   /** Tenants: the role makes databases and roles. */
   readonly tenants: boolean;
 }
@@ -70,7 +72,7 @@ export async function inspectServer(
         `${place} takes no writes: it is a standby, or default_transaction_read_only is on; name the primary`,
       );
     }
-    const missing = missingRight(await reportAdminRights(client), use, options);
+    const missing = missingRight(await reportAdminRights(client, use.schemas), use, options);
     return missing === null ? { identity } : wrong(missing);
   };
   try {

@@ -38,7 +38,7 @@ afterAll(async () => {
 
 test('a gateway does all its work as that role, and its queue has nothing to complain of', async () => {
   const { tenant } = await makeTenant(gateway, { name: 'Restricted', slug: 'runtime-role' });
-  const { updateTenant, deleteTenant } = await gateway.graphql<Record<string, unknown>>(
+  const { updateTenant, deleteTenant } = await gateway.graphql(
     `mutation ($id: ID!) {
       updateTenant(input: { id: $id, name: "Renamed" }) { userErrors { code } }
       deleteTenant(input: { id: $id }) { tenant { status } userErrors { code } } }`,

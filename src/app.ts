@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import type { Knex } from 'knex';
 import type { Logger } from 'pino';
 import { configuredClusters, openClusters } from './app/clusters.ts';
+import { embeddedUrl } from './app/embedded.ts';
 import {
   blameDatabase,
   blameMigrations,
@@ -22,7 +23,6 @@ import { listen } from './http/server.ts';
 import type { StreamTimes } from './http/stream-times.ts';
 import { createOperationQueue, queueSchema } from './jobs/operation-queue.ts';
 import { connectionOptions } from './postgres/connection.ts';
-import { startEmbedded } from './postgres/embedded/server.ts';
 import { loadMigrations } from './postgres/migrations.ts';
 import { checkServer } from './postgres/server-check.ts';
 import { createEventLog } from './progress/event-log.ts';
@@ -225,23 +225,6 @@ async function build(
     await Promise.all([http.close(graceMs), eventSubscriptions.close()]);
   });
   return http.url;
-}
-
-async function embeddedUrl(
-  { database }: Config,
-  { log, signal }: Pick<Required<AppOptions>, 'log' | 'signal'>,
-  stack: AsyncDisposableStack,
-): Promise<string> {
-  const embedded = await startEmbedded({
-    dataDir: database.dataDir,
-    signal,
-    log: (line) => {
-      log.info(line);
-    },
-  });
-  stack.defer(() => embedded.stop());
-  if (embedded.adopted) log.info('a PostgreSQL server left behind by an earlier run is used again');
-  return embedded.url;
 }
 
 /** Removes what has lived for as long as the settings say. Nothing waits for it. */

@@ -130,10 +130,14 @@ export function createRunner(options: RunnerOptions): Runner {
     if (operation?.finishedAt !== null) return neverAborts; // nothing is left to do
     const [database] = await findTenantDatabases(services.control, [operation.tenantId]);
     if (database === undefined) return neverAborts;
-    const { name } = clusterOf(database);
-    const signal = services.watch.whileUp(name);
-    if (signal.aborted) throw new Error(`operation ${operationId} waits for cluster ${name}`);
-    return signal;
+    const { cluster } = database;
+    const signal = services.watch.whileUp(cluster);
+    if (!signal.aborted) return signal;
+    const message = services.clusters.has(cluster)
+      ? 'operation waits for its cluster'
+      : 'operation waits for a cluster that is not configured';
+    options.log.warn({ operationId, cluster }, message);
+    throw new Error(message);
   }
 
   function openSecrets(sealed: string, tenantId: string): OperationSecrets {

@@ -51,7 +51,9 @@ const CreateTenantInput = builder.inputType('CreateTenantInput', {
       description:
         'SCHEMA isolation only: the name of the schema, unique; `^[a-zA-Z_][a-zA-Z0-9_]*$`, at most 63 bytes. Made from the slug when absent.',
     }),
-    cluster: t.string({ description: 'Name of a configured cluster; chosen when absent.' }),
+    cluster: t.string({
+      description: 'Name of a configured cluster; chosen by weight and room when absent.',
+    }),
     partner: t.string({
       description:
         'Who it belongs to; platform administrators and the local operator only. Default: your own.',

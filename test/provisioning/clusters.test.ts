@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from 'vitest';
 import { withDatabase, withLogin } from '../control-template.ts';
@@ -147,6 +149,11 @@ describe('a cluster that is stopped', () => {
           },
         ],
       });
+      const rest = await gateway.post('/api/v1/tenants', {
+        name: 'by_rest',
+        environment: 'production',
+      });
+      expect(rest.status).toBe(201); // chooses by itself
       const { deleteTenant } = await gateway.graphql<{ deleteTenant: object }>(
         'mutation ($id: ID!) { deleteTenant(input: { id: $id }) { userErrors { code message } } }',
         { id: tenant.id },
@@ -278,6 +285,38 @@ describe('a cluster that is stopped', () => {
     await makeTenant(other, { name: 'Late', cluster: 'there' });
     await other.close();
     await untilBack();
+  });
+});
+
+describe('a cluster that accepts connections and never says a word', () => {
+  const sockets = new Set<Socket>();
+  const silent = createServer((socket) => sockets.add(socket.on('error', () => undefined)));
+  beforeAll(async () => {
+    silent.listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+  });
+  afterAll(() => {
+    for (const socket of sockets) socket.destroy();
+    silent.close();
+  });
+
+  test('neither the start nor anything elsewhere waits for it', async () => {
+    const { port } = silent.address() as AddressInfo;
+    const mute = {
+      name: 'mute',
+      url: `postgres://u:swordfish@127.0.0.1:${port}/postgres`,
+      weight: 9,
+    };
+    const other = await world.start({ settings: clusters(mute, here()) });
+    expect(await state('mute', other)).toEqual({ status: 200, check: 'degraded: down' });
+    for (const index of [1, 2, 3]) {
+      const { tenant } = await makeTenant(other, { name: `Unimpressed ${index}` });
+      expect(await clusterOf(world, tenant.id)).toBe('here');
+    }
+    const { userErrors } = await createTenant(other, { name: 'Mute', cluster: 'mute' });
+    expect(userErrors).toMatchObject([{ code: 'UNAVAILABLE' }]);
+    await other.close();
+    expect(sockets.size).toBeGreaterThan(0);
   });
 });
 

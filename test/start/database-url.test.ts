@@ -126,6 +126,15 @@ describe('DATABASE_URL is refused', () => {
     });
   });
 
+  it('without rights to make databases and roles only where it holds tenants', async () => {
+    const control = { controlPlane: true, tenants: false };
+    const tenants = { controlPlane: false, tenants: true };
+    // What is said next shows that the right that is lacking was not asked for.
+    await expect(checkServer(url('noroles', 'foreign'), control)).rejects.toThrow(/create schemas/);
+    await expect(checkServer(url('noroles', 'foreign'), tenants)).rejects.toThrow(/CREATEROLE/);
+    await expect(checkServer(url('full', 'foreign'), tenants)).resolves.toBeUndefined();
+  });
+
   it('with something that is no PostgreSQL, and a host that nobody knows', async () => {
     const other = createServer((socket) => socket.end('220 mail ready\r\n')).listen(0, '127.0.0.1');
     await once(other, 'listening');

@@ -131,7 +131,7 @@ test('an instance that stops hands its operations back at once', async () => {
   const { operation } = await createTenant(stopping, { name: 'Handed back', wait: false });
   await expect
     .poll(() => tracesOf(world, operation!.id))
-    .toMatchObject({ databases: [expect.any(String) as string] });
+    .toMatchObject({ places: [expect.any(String) as string] });
   await stopping.close();
   // With a lease of an hour it is taken now, or never in this test.
   const rows = await endedEvents(world, operation!.id);
@@ -148,7 +148,7 @@ test('an operation that is taken over after its deadline is undone', async () =>
   const { operation } = await createTenant(short, input);
   await expect
     .poll(() => tracesOf(world, operation!.id))
-    .toMatchObject({ databases: [expect.any(String) as string] });
+    .toMatchObject({ places: [expect.any(String) as string] });
   await world.query('UPDATE control_plane.operations SET deadline_at = now() WHERE id = $1', [
     operation!.id,
   ]);

@@ -35,7 +35,7 @@ export async function reportAccess(
   const { rows } = await client.query<AccessReport>(
     `SELECT current_database() AS database, current_schema() AS schema,
        ARRAY(SELECT name FROM unnest($1::text[]) AS name,
-                    to_regclass(format('%I.%I', current_schema(), name)) AS found
+                    to_regclass(quote_ident(current_schema()) || '.' || quote_ident(name)) AS found
              WHERE found IS NULL OR NOT has_table_privilege(found, 'SELECT, INSERT')
        ) AS "missingTables",
        ARRAY(SELECT datname::text FROM (
@@ -52,12 +52,12 @@ export async function reportAccess(
                SELECT oid, nspname FROM pg_namespace
                WHERE nspname NOT LIKE 'pg\\_%' ORDER BY oid DESC LIMIT 20
              ) AS newest
-             WHERE nspname <> current_schema()
+             WHERE nspname IS DISTINCT FROM current_schema()
                AND starts_with(obj_description(oid, 'pg_namespace'), $3)
                AND has_schema_privilege(session_user, oid, 'USAGE, CREATE')
              UNION ALL
              SELECT nspname::text FROM pg_namespace
-             WHERE nspname = 'public' AND nspname <> current_schema()
+             WHERE nspname = 'public' AND nspname IS DISTINCT FROM current_schema()
                AND has_schema_privilege(session_user, oid, 'CREATE')
        ) AS "openSchemas",
        has_database_privilege(session_user, current_database(), 'CREATE') AS "createsSchemas",

@@ -155,7 +155,8 @@ export async function ownedOutside(
        AND d.refclassid = 'pg_authid'::regclass AND d.refobjid = to_regrole($1)
        -- Default rights lie in no schema, and a session's temporary tables go with it.
        AND d.classid <> 'pg_default_acl'::regclass
-       AND coalesce(i.schema, '') NOT IN (quote_ident($2), 'pg_temp') LIMIT 1`,
+       AND coalesce(i.schema, '') <> quote_ident($2)
+       AND NOT starts_with(coalesce(i.schema, ''), 'pg_temp') LIMIT 1`,
     [quoteIdentifier(role), schema],
   );
   return rows[0]?.what ?? null;

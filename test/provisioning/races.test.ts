@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
 import { scriptFailpoints } from './failpoints.ts';
+import { isolations } from './isolations.ts';
 import { createTenant, type CreatePayload } from './tenants.ts';
 
 let world: World;
@@ -56,6 +57,12 @@ describe(`Mutation.createTenant, ${crowd} at once`, () => {
       message: "Tenant with slug 'raced-for' already exists",
     },
     {
+      race: 'one slug, schemas named by it',
+      input: (index) => ({ name: `R ${index}`, slug: 'raced-schema', isolation: 'SCHEMA' }),
+      field: 'slug',
+      message: "Tenant with slug 'raced-schema' already exists",
+    },
+    {
       race: 'one domain, in different cases',
       input: (index) => ({
         name: `Racer ${index}`,
@@ -83,12 +90,54 @@ describe(`Mutation.createTenant, ${crowd} at once`, () => {
     expect(rows).toEqual([{ id: won?.id }]);
   });
 
-  test('one name, not unique: every one gets a slug of its own', async () => {
-    const payloads = await allAtOnce(() => ({ name: 'Same Name' }));
+  test.each<{ race: string; input: (index: number) => object; schema: string }>([
+    {
+      race: 'one schema name',
+      input: () => ({ schemaName: 'Raced_For' }),
+      schema: 'Raced_For',
+    },
+    {
+      race: 'slugs that make one schema name',
+      input: (index) => ({ slug: `raced${'-_'.charAt(index % 2)}twice-${index >> 1}` }),
+      schema: 'tenant_raced_twice_',
+    },
+  ])('$race: exactly one wins', async ({ input, schema }) => {
+    const payloads = await allAtOnce((index) => ({
+      name: `Racer ${index}`,
+      isolation: 'SCHEMA',
+      ...input(index),
+    }));
+    const names = payloads.flatMap(({ tenant }) => tenant?.database.schemaName ?? []);
+    expect(new Set(names).size).toBe(names.length);
+    const losers = payloads.filter(({ tenant }) => tenant === null);
+    expect(names.length).toBe(crowd - losers.length);
+    expect(losers.length).toBe(schema.endsWith('_') ? crowd / 2 : crowd - 1);
+    for (const { userErrors } of losers) {
+      expect(userErrors).toEqual([
+        {
+          code: 'TAKEN',
+          message: expect.stringContaining(`Schema already exists: ${schema}`) as string,
+          field: ['input', 'schemaName'],
+        },
+      ]);
+    }
+  });
+
+  test.each(isolations)(
+    '$isolation, one name, not unique: every one gets a slug of its own',
+    async ({ isolation }) => {
+      const payloads = await allAtOnce(() => ({ name: `Same ${isolation}`, isolation }));
+      expect(statusesOf(payloads)).toEqual(Array(crowd).fill('ACTIVE'));
+      const slugs = payloads.map((payload) => payload.tenant?.slug ?? '');
+      expect(new Set(slugs).size).toBe(crowd);
+      for (const slug of slugs) expect(slug).toMatch(/^same-(database|schema)(-[a-z0-9]{6})?$/);
+    },
+  );
+
+  test('derived slugs that make one schema name: every one gets its own', async () => {
+    await createTenant(gateways[0]!, { name: 'x', slug: 'same_place', isolation: 'SCHEMA' });
+    const payloads = await allAtOnce(() => ({ name: 'Same Place', isolation: 'SCHEMA' }));
     expect(statusesOf(payloads)).toEqual(Array(crowd).fill('ACTIVE'));
-    const slugs = payloads.map((payload) => payload.tenant?.slug ?? '');
-    expect(new Set(slugs).size).toBe(crowd);
-    for (const slug of slugs) expect(slug).toMatch(/^same-name(-[a-z0-9]{6})?$/);
   });
 
   test.each<[string, object]>([
@@ -96,6 +145,7 @@ describe(`Mutation.createTenant, ${crowd} at once`, () => {
     ['a slug of its own', { name: 'Retried', slug: 'retried-slug' }],
     ['a domain', { name: 'Retried', domain: 'retried.example.com' }],
     ['a unique name', { name: 'Retried Once', uniqueName: true }],
+    ['a schema name', { name: 'Retried', isolation: 'SCHEMA', schemaName: 'retried' }],
   ])('one idempotency key, %s: one tenant, and all answers are equal', async (name, input) => {
     const key = `retry: ${name}`;
     const payloads = await allAtOnce(() => ({ ...input, idempotencyKey: key }));

@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { onServer, withDatabase } from '../control-template.ts';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
 import { asTenant, makeTenant, type Made } from './tenants.ts';
 
@@ -14,9 +15,12 @@ beforeAll(async () => {
 afterAll(() => world.close());
 
 describe.each([
-  { databaseNaming: 'TENANT_ID', slug: 'roles-by-id' },
-  { databaseNaming: 'SLUG', slug: 'roles-by-slug' },
-])('Mutation.createTenant, databaseNaming $databaseNaming', (input) => {
+  { isolation: 'DATABASE', databaseNaming: 'TENANT_ID', slug: 'roles-by-id' },
+  { isolation: 'DATABASE', databaseNaming: 'SLUG', slug: 'roles-by-slug' },
+  { isolation: 'SCHEMA', slug: 'roles-by-schema' },
+  { isolation: 'SCHEMA', slug: 'roles-by-schema-2', schemaName: 'Roles_2' },
+])('Mutation.createTenant, %j', (input) => {
+  const inSchema = input.isolation === 'SCHEMA';
   let made: Made;
   let databaseName: string;
 
@@ -25,7 +29,7 @@ describe.each([
     ({ databaseName } = made.tenant.database);
   });
 
-  test('takes every right on the database from PUBLIC and gives the owner role three', async () => {
+  test('takes every right on the database from PUBLIC and gives the owner role its own', async () => {
     const rights = await world.query<{ right: string }>(
       `SELECT coalesce(grantee.rolname, 'PUBLIC') || ' ' || acl.privilege_type
                 || CASE WHEN acl.is_grantable THEN ' grantable' ELSE '' END AS right
@@ -35,11 +39,14 @@ describe.each([
       [databaseName],
     );
     const owner = `own_${made.tenant.id.replaceAll('-', '_')}`;
-    expect(rights.map((row) => row.right)).toEqual([
-      `${owner} CONNECT`,
-      `${owner} CREATE`,
-      `${owner} TEMPORARY`,
-    ]);
+    // Those of others in a shared database are theirs.
+    const others = (right: string) =>
+      inSchema && right.startsWith('own_') && !right.startsWith(owner);
+    expect(rights.map((row) => row.right).filter((right) => !others(right))).toEqual(
+      inSchema
+        ? [`${owner} CONNECT`, `${owner} TEMPORARY`]
+        : [`${owner} CONNECT`, `${owner} CREATE`, `${owner} TEMPORARY`],
+    );
   });
 
   test('makes an owner role that cannot log in and a login role that can do no more', async () => {
@@ -60,9 +67,13 @@ describe.each([
       rolconnlimit: 3,
       memberOf: [owner?.rolname],
     });
+    const { schemaName } = made.tenant.database;
     expect(login?.rolconfig?.toSorted()).toEqual([
       'idle_in_transaction_session_timeout=10min',
       `role=${owner?.rolname ?? ''}`,
+      ...(schemaName === null
+        ? []
+        : [`search_path=${schemaName === 'Roles_2' ? '"Roles_2"' : schemaName}`]),
       'statement_timeout=54321',
     ]);
     const [login2] = await world.query<{ verifier: string }>(
@@ -91,12 +102,19 @@ describe.each([
 
   test('marks what it made with ids and nothing else', async () => {
     const { id } = made.tenant;
-    const markers = await world.query<{ marker: string }>(
-      `SELECT shobj_description(oid, 'pg_database') AS marker FROM pg_database WHERE datname = $1
-       UNION ALL SELECT shobj_description(oid, 'pg_authid') FROM pg_roles
-       WHERE rolname IN (SELECT unnest(ARRAY[owner_role, login_role])
-                         FROM control_plane.tenant_databases WHERE tenant_id = $2)`,
-      [databaseName, id],
+    const roles = (await rolesOf(id)).map(({ rolname }) => rolname);
+    const { rows: markers } = await onServer(
+      withDatabase(inject('serverUrl'), databaseName),
+      (client) =>
+        client.query<{ marker: string }>(
+          `SELECT shobj_description(oid, 'pg_database') AS marker FROM pg_database
+           WHERE datname = $1 AND $2::text IS NULL
+           UNION ALL SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace
+           WHERE nspname = $2
+           UNION ALL SELECT shobj_description(oid, 'pg_authid') FROM pg_roles
+           WHERE rolname = ANY ($3)`,
+          [databaseName, made.tenant.database.schemaName, roles],
+        ),
     );
     expect(markers.map((row) => row.marker)).toEqual(
       Array(3).fill(`tenantry:1:tenant:${id}:${made.operation.id}`),

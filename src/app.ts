@@ -35,6 +35,7 @@ import { createPlacement } from './provisioning/placement.ts';
 import { checkReadiness } from './provisioning/readiness.ts';
 import { createRunner } from './provisioning/runner.ts';
 import { createProvisioning } from './provisioning/service.ts';
+import { createStandbys } from './provisioning/standbys.ts';
 import type { StepServices } from './provisioning/step.ts';
 import { createSharedDatabases } from './provisioning/shared-databases.ts';
 import { createTemplates, refuseChangedMigrations } from './provisioning/templates.ts';
@@ -165,11 +166,18 @@ async function build(
 
   const leaseSeconds = provisioning.takeoverSeconds;
   const runner = createRunner({ services, eventLog, failpoints, log, leaseSeconds });
+  const standbys = createStandbys({
+    services,
+    counts: config.standbys,
+    isBusy: () => runner.isBusy(),
+    buildTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
+    log,
+  });
   const serving = queue.start((operationId) => runner.resume(operationId));
   await orStopped(serving.catch(blameDatabase(config)));
   stack.defer(async () => {
     // First nothing new, then what runs, then what it has to tell.
-    await Promise.all([queue.stop(graceMs), runner.stop(graceMs)]);
+    await Promise.all([queue.stop(graceMs), runner.stop(graceMs), standbys.stop(graceMs)]);
     await eventLog.close();
   });
   clean(config, control, log);
@@ -188,7 +196,13 @@ async function build(
   });
   const service = createProvisioning({
     runner,
-    reserve: { control, keyRing, queue, settings: { ...provisioning, ...tenants } },
+    reserve: {
+      control,
+      keyRing,
+      queue,
+      standbys: standbys.claims,
+      settings: { ...provisioning, ...tenants },
+    },
     placement: createPlacement({ clusters: configured.list, watch }),
     rules: { ...provisioning, ...tenants },
     creationLimit: createRateLimit(control, 'creations', provisioning.creationsPerMinute),
@@ -224,6 +238,7 @@ async function build(
     // Sockets are told first; streams that are left would keep their requests open for the whole grace.
     await Promise.all([http.close(graceMs), eventSubscriptions.close()]);
   });
+  standbys.start();
   return http.url;
 }
 

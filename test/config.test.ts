@@ -63,6 +63,7 @@ describe('readConfig with nothing set', () => {
         apiKeyPrefix: 'tk_',
         apiKeyLength: 32,
       },
+      standbys: { DATABASE: 4, SCHEMA: 4 },
       tenants: {
         migrationsFolder: join(root, 'tenant-migrations'),
         requiredTenantTables: ['settings', 'activity_log'],
@@ -225,6 +226,8 @@ describe('problems', () => {
     ['DB_POOL_MAX', 1, 1000],
     ['DB_POOL_TIMEOUT_MS', 1, 3_600_000],
     ['CLUSTER_CONNECTIONS_MAX', 3, 1000],
+    ['STANDBY_DATABASES', 0, 100],
+    ['STANDBY_SCHEMAS', 0, 1000],
     ['RATE_LIMIT_CREATIONS_PER_MINUTE', 0, 1_000_000],
     ['MAX_TENANTS_PER_PARTNER', 0, 2_147_483_647],
     ['SCHEMA_CREATION_TIMEOUT', 1, 86_400],

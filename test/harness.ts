@@ -116,6 +116,8 @@ export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): P
           GRAPHIQL: 'on',
           INTROSPECTION: 'on',
           RATE_LIMIT_CREATIONS_PER_MINUTE: '0',
+          STANDBY_DATABASES: '0',
+          STANDBY_SCHEMAS: '0',
           LOG_FORMAT: 'json',
           LOG_LEVEL: 'trace',
           SHUTDOWN_GRACE_SECONDS: '5',
@@ -235,6 +237,7 @@ async function everythingMade(pool: pg.Pool): Promise<Leftovers> {
        (SELECT database_name FROM control_plane.tenant_databases WHERE status <> 'DROPPED'
         UNION SELECT 'car_' || replace(tenant_id::text, '-', '_') FROM control_plane.tenant_databases
         UNION SELECT database_name FROM control_plane.templates
+        UNION SELECT database_name FROM control_plane.standbys WHERE isolation = 'DATABASE'
         UNION SELECT unnest(ARRAY[database_name, 'shd_' || replace(id::text, '-', '_')])
           FROM control_plane.shared_databases)`,
   );
@@ -242,6 +245,8 @@ async function everythingMade(pool: pg.Pool): Promise<Leftovers> {
     `SELECT rolname AS name FROM pg_roles WHERE rolname IN
        (SELECT login_role FROM control_plane.tenant_databases
         UNION SELECT owner_role FROM control_plane.tenant_databases
+        UNION SELECT login_role FROM control_plane.standbys
+        UNION SELECT owner_role FROM control_plane.standbys
         UNION SELECT owner_role FROM control_plane.templates)`,
   );
   return {

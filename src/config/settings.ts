@@ -164,6 +164,11 @@ export const groups = {
     /** 0: kept. */
     retentionDays: setting('AUDIT_RETENTION_DAYS', whole(0, 36_500), '0'),
   },
+  /** How many of each kind every cluster keeps ready; 0: none. */
+  standbys: {
+    DATABASE: setting('STANDBY_DATABASES', whole(0, 100), '4'),
+    SCHEMA: setting('STANDBY_SCHEMAS', whole(0, 1000), '4'),
+  },
   log: {
     level: setting('LOG_LEVEL', oneOf(logLevels), 'info'),
     format: setting('LOG_FORMAT', oneOf(['pretty', 'json']), (start) =>

@@ -19,7 +19,12 @@ export interface ControlOptions {
 export function openControl(options: ControlOptions): Knex {
   return knexPackage.knex({
     client: 'pg',
-    connection: { ...options.connection, types: { getTypeParser } } as Knex.PgConnectionConfig,
+    connection: {
+      ...options.connection,
+      types: { getTypeParser },
+      // Statements that wait for no answer share a round trip.
+      pipeline: true,
+    } as Knex.PgConnectionConfig,
     acquireConnectionTimeout: options.poolTimeoutMs,
     pool: {
       min: 0,

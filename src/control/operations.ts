@@ -106,10 +106,7 @@ export async function insertOperation(trx: Control, operation: NewOperation): Pr
     })
     .returning(Object.values(columns))
     .options({ name: 'insert_operation' })) as Record<string, unknown>[];
-  const row = rows[0] ?? {};
-  return Object.fromEntries(
-    Object.entries(columns).map(([property, column]) => [property, row[column]]),
-  ) as unknown as Operation;
+  return fromRow(rows[0] ?? {});
 }
 
 /** One operation that the scope may see. */
@@ -211,16 +208,18 @@ export async function endOperation(
   trx: Control,
   hold: OperationHold,
   status: 'SUCCEEDED' | 'COMPENSATED',
-): Promise<void> {
-  const changed = await held(trx, hold)
+): Promise<Operation> {
+  const rows = (await held(trx, hold)
     .where({ status: status === 'SUCCEEDED' ? 'RUNNING' : 'COMPENSATING' })
     .update({
       status,
       finished_at: trx.fn.now(),
       secrets_encrypted: null,
     })
-    .options({ name: 'end_operation' });
-  if (changed === 0) throw new FenceLostError(hold.id);
+    .returning(Object.values(columns))
+    .options({ name: 'end_operation' })) as Record<string, unknown>[];
+  if (rows[0] === undefined) throw new FenceLostError(hold.id);
+  return fromRow(rows[0]);
 }
 
 /** Operations whose undo has not finished, for health. */
@@ -242,4 +241,10 @@ function table(control: Control): Knex.QueryBuilder {
 
 function scoped(query: Knex.QueryBuilder, scope: Scope): Knex.QueryBuilder {
   return scope === null ? query : query.where('partner', scope.partner);
+}
+
+function fromRow(row: Record<string, unknown>): Operation {
+  return Object.fromEntries(
+    Object.entries(columns).map(([property, column]) => [property, row[column]]),
+  ) as unknown as Operation;
 }

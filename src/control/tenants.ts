@@ -202,13 +202,18 @@ export async function takenSlugs(trx: Control, slugs: readonly string[]): Promis
   return rows.map((row) => row.slug);
 }
 
-/** PROVISIONING → ACTIVE. False when the tenant is in another status. */
-export async function activateTenant(trx: Control, id: string): Promise<boolean> {
-  const changed = await tenantTable(trx)
+/**
+ * PROVISIONING → ACTIVE.
+ *
+ * @throws Error when the tenant is in another status
+ */
+export async function activateTenant(trx: Control, id: string): Promise<Tenant> {
+  const rows = (await tenantTable(trx)
     .where({ id, status: 'PROVISIONING' })
     .update({ status: 'ACTIVE', activated_at: trx.fn.now(), updated_at: trx.fn.now() })
-    .options({ name: 'activate_tenant' });
-  return changed === 1;
+    .returning('*')
+    .options({ name: 'activate_tenant' })) as Record<string, unknown>[];
+  return changedTenant(rows, 'provisioning');
 }
 
 /** One tenant that the scope may see, its row locked until the transaction ends. */
@@ -217,13 +222,17 @@ export async function lockTenant(trx: Control, scope: Scope, id: string): Promis
   return ((await query.first(tenantColumns)) as Tenant | undefined) ?? null;
 }
 
-/** ACTIVE or SUSPENDED → DELETED, to be purged after so many days. False in another status. */
+/**
+ * ACTIVE or SUSPENDED → DELETED, to be purged after so many days.
+ *
+ * @throws Error when the tenant is in another status
+ */
 export async function markTenantDeleted(
   trx: Control,
   id: string,
   retentionDays: number,
-): Promise<boolean> {
-  const changed = await tenantTable(trx)
+): Promise<Tenant> {
+  const rows = (await tenantTable(trx)
     .where({ id })
     .whereIn('status', ['ACTIVE', 'SUSPENDED'])
     .update({
@@ -233,15 +242,22 @@ export async function markTenantDeleted(
       purge_at: trx.raw("now() + ? * interval '1 day'", [retentionDays]),
       updated_at: trx.fn.now(),
       version: trx.raw('version + 1'),
-    });
-  return changed === 1;
+    })
+    .returning('*')) as Record<string, unknown>[];
+  return changedTenant(rows, 'active or suspended');
 }
 
-/** PROVISIONING → FAILED, which frees its names. */
-export async function releaseTenant(trx: Control, id: string): Promise<void> {
-  await tenantTable(trx)
+/**
+ * PROVISIONING → FAILED, which frees its names.
+ *
+ * @throws Error when the tenant is in another status
+ */
+export async function releaseTenant(trx: Control, id: string): Promise<Tenant> {
+  const rows = (await tenantTable(trx)
     .where({ id, status: 'PROVISIONING' })
-    .update({ status: 'FAILED', updated_at: trx.fn.now() });
+    .update({ status: 'FAILED', updated_at: trx.fn.now() })
+    .returning('*')) as Record<string, unknown>[];
+  return changedTenant(rows, 'provisioning');
 }
 
 /** A query on the table of tenants. */
@@ -252,6 +268,11 @@ export function tenantTable(control: Control): Knex.QueryBuilder {
 /** The rows of a query that the scope may see. */
 export function scoped(query: Knex.QueryBuilder, scope: Scope): Knex.QueryBuilder {
   return scope === null ? query : query.where('partner', scope.partner);
+}
+
+function changedTenant(rows: readonly Record<string, unknown>[], expected: string): Tenant {
+  if (rows[0] === undefined) throw new Error(`the tenant is not ${expected}`);
+  return fromRow(rows[0]);
 }
 
 function fromRow(row: Record<string, unknown>): Tenant {

@@ -1,6 +1,8 @@
 import pLimit from 'p-limit';
 import pg from 'pg';
 import type { AdminClient } from './roles.ts';
+import { createWarmSessions } from './warm-sessions.ts';
+import { connectAhead, type AheadOptions, type ConnectionAhead } from './connection-ahead.ts';
 import {
   connectionOptions,
   cutConnection,
@@ -51,6 +53,16 @@ export interface Cluster {
     signal?: AbortSignal,
   ): Promise<T>;
 
+  /**
+   * The same in a database that is worked in again and again: a session stays open between its uses,
+   * where nobody waits for its connection.
+   */
+  inSharedDatabase<T>(
+    database: string,
+    work: (client: AdminClient) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T>;
+
   /** Runs `work` on a short-lived connection with these options (a tenant's), within the budget. */
   withLogin<T>(
     options: pg.ClientConfig,
@@ -63,6 +75,13 @@ export interface Cluster {
    * waits for the end of its connection.
    */
   withConnectionSlot<T>(work: () => Promise<T>): Promise<T>;
+
+  /**
+   * Begins to open a connection that is needed soon, where two of the short-lived ones are free: one
+   * for it, and one for whoever opens it to work with meanwhile, who would else wait for himself.
+   * Null where they are not.
+   */
+  connectAhead(config: pg.ClientConfig, warmUp?: AheadOptions['warmUp']): ConnectionAhead | null;
 
   /** Connection options of the admin for another database. */
   adminOptions(database: string): pg.ClientConfig;
@@ -94,12 +113,23 @@ export function openCluster(options: ClusterOptions): Cluster {
   });
   pool.on('error', ignoreIdleError);
   const slots = pLimit(Math.max(1, Math.floor(usable / 2)));
+  const warm = createWarmSessions({ slots, connect: connectAdmin });
   const listeners: ((error: unknown) => void)[] = [];
   let superuser: boolean | undefined;
 
   /** For what connects as the admin alone: other failures say nothing of the server. */
   function tellUnreachable(error: unknown): void {
     if (isUnreachable(error)) for (const listener of listeners) listener(error);
+  }
+
+  async function connectAdmin(database: string): Promise<pg.Client> {
+    const client = new pg.Client({ ...base, database });
+    client.on('error', ignoreIdleError);
+    await client.connect().catch((error: unknown) => {
+      tellUnreachable(error);
+      throw error;
+    });
+    return client;
   }
 
   /** Its slot is free once the server has let go of the connection: no moment is over the budget. */
@@ -110,6 +140,7 @@ export function openCluster(options: ClusterOptions): Cluster {
     onConnectError?: (error: unknown) => void,
   ): Promise<T> {
     const outcome = Promise.withResolvers<T>();
+    warm.makeRoom();
     void slots(async () => {
       const { result, ended } = runSession(config, work, signal, onConnectError);
       result.then(outcome.resolve, outcome.reject);
@@ -178,12 +209,41 @@ export function openCluster(options: ClusterOptions): Cluster {
       );
     },
 
+    inSharedDatabase(database, work, signal) {
+      warm.makeRoom();
+      return warm.use(database, async (client) => {
+        const cut = (): void => {
+          cutConnection(client);
+        };
+        signal?.throwIfAborted();
+        signal?.addEventListener('abort', cut, { once: true });
+        try {
+          return await work(Object.assign(client, { isSuperuser: await superuserOn(client) }));
+        } finally {
+          signal?.removeEventListener('abort', cut);
+        }
+      });
+    },
+
     withLogin(login, work, signal) {
       return shortLived(login, work, signal);
     },
 
     withConnectionSlot(work) {
+      warm.makeRoom();
       return slots(work);
+    },
+
+    connectAhead(config, warmUp) {
+      if (slots.activeCount + slots.pendingCount + 2 > slots.concurrency) return null;
+      const { promise: ended, resolve: end } = Promise.withResolvers<undefined>();
+      void slots(() => ended);
+      return connectAhead(config, {
+        warmUp,
+        onEnd: () => {
+          end(undefined);
+        },
+      });
     },
 
     adminOptions(database) {
@@ -199,6 +259,7 @@ export function openCluster(options: ClusterOptions): Cluster {
     },
 
     async close() {
+      warm.endIdle();
       await pool.end();
     },
   };

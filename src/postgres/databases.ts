@@ -181,6 +181,15 @@ export async function closeAsTemplate(client: pg.ClientBase, name: string): Prom
   );
 }
 
+/** How many sessions a database has. */
+export async function countSessions(client: pg.ClientBase, name: string): Promise<number> {
+  const { rows } = await client.query<{ count: number }>(
+    'SELECT count(*)::int AS count FROM pg_stat_activity WHERE datname = $1',
+    [name],
+  );
+  return rows[0]?.count ?? 0;
+}
+
 /** Size on disk in bytes; null when there is no database of that name. */
 export async function databaseSize(client: pg.ClientBase, name: string): Promise<number | null> {
   const { rows } = await client.query<{ size: string }>(

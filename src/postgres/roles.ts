@@ -40,7 +40,8 @@ export async function createRolePair(
   const owner = quoteIdentifier(roles.owner);
   const login = quoteIdentifier(roles.login);
   const marker = quoteLiteral(settings.marker);
-  const attributes = `LOGIN INHERIT NOCREATEDB NOCREATEROLE NOREPLICATION
+  // Not NOREPLICATION, which is so anyway: an admin without REPLICATION may not even repeat it.
+  const attributes = `LOGIN INHERIT NOCREATEDB NOCREATEROLE
     CONNECTION LIMIT ${settings.connectionLimit} PASSWORD ${quoteLiteral(settings.verifier)}`;
   // A client that was cut off does not stop its statement: whoever undoes it waits for the lock.
   const lock = `SELECT pg_advisory_xact_lock(hashtextextended(${quoteLiteral(settings.lock)}, 0));`;

@@ -40,6 +40,21 @@ export async function createSchema(client: pg.ClientBase, place: SchemaPlace): P
     ${openSchema(place)}`);
 }
 
+/**
+ * Gives a schema that its tenant owns nothing but the content of its final name, and tells the tenant's
+ * login where to look: one transaction.
+ */
+export async function renameSchema(
+  client: pg.ClientBase,
+  place: Pick<SchemaPlace, 'name' | 'owner' | 'login' | 'marker'> & { readonly from: string },
+): Promise<void> {
+  const name = quoteIdentifier(place.name);
+  await client.query(`
+    ${lockRole(place.owner, place.marker)};
+    ALTER SCHEMA ${quoteIdentifier(place.from)} RENAME TO ${name};
+    ALTER ROLE ${quoteIdentifier(place.login)} SET search_path = ${name}`);
+}
+
 /** Gives a schema to its tenant and to nobody else, and lets its login find it. */
 function openSchema({ name, database, owner, login }: SchemaPlace): string {
   const schema = quoteIdentifier(name);

@@ -11,7 +11,8 @@ import { idempotencyOf } from './idempotency.ts';
 import type { Outcomes } from './outcomes.ts';
 import type { Placement } from './placement.ts';
 import { refused, type Request, type TenantOutcome } from './request.ts';
-import { reserveTenant, type ReserveOutcome, type ReserveServices } from './reserve.ts';
+import type { ReserveServices } from './reservation.ts';
+import { reserveTenant, type ReserveOutcome } from './reserve.ts';
 
 export interface CreateTenantOptions extends CreateTenantInput {
   readonly idempotencyKey?: string | null | undefined;

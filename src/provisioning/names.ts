@@ -1,6 +1,14 @@
 import { randomInt } from 'node:crypto';
 import { identifierFromId, maxIdentifierBytes } from '../postgres/identifiers.ts';
 
+/** What differs between installations in the names of tenant databases. */
+export interface NameSettings {
+  /** The database in each cluster that holds the tenants of SCHEMA isolation. */
+  readonly sharedDatabase: string;
+  /** In front of the slug in generated names of schemas. */
+  readonly schemaPrefix: string;
+}
+
 /** Comment on everything we make begins with this; readable by every tenant, so ids and nothing else. */
 export const markerPrefix = 'tenantry:1:';
 
@@ -40,6 +48,11 @@ export function tenantRoles(tenantId: string, loginId: string): { owner: string;
 /** Opaque name of a tenant's database; the final one under TENANT_ID naming. */
 export function opaqueDatabaseName(tenantId: string): string {
   return identifierFromId('car_', tenantId);
+}
+
+/** Opaque name of a tenant's schema, until it has its final one. */
+export function opaqueSchemaName(tenantId: string): string {
+  return identifierFromId('sb_', tenantId);
 }
 
 /** Name of a tenant's database under SLUG naming. */

@@ -8,8 +8,9 @@ import { waitForEnd } from '../progress/wait-for-end.ts';
 import { scopeOf } from './caller.ts';
 import { idempotencyMismatch, type Idempotency } from './idempotency.ts';
 import { refused, type Request, type TenantOutcome } from './request.ts';
-import { apiKeyPurpose } from './reserve.ts';
+import { apiKeyPurpose } from './record-tenant.ts';
 import type { AcceptedOperation, Runner } from './runner.ts';
+import type { EndedOperation } from './step.ts';
 
 /** Waits for operations and tells what came of them, run here, elsewhere, or long ago. */
 export interface Outcomes {
@@ -30,15 +31,16 @@ export function createOutcomes(options: {
 }): Outcomes {
   const { control, keyRing, runner } = options;
 
-  async function describe(
-    { id, tenantId }: Pick<Operation, 'id' | 'tenantId'>,
-    apiKey: string | null,
-  ): Promise<TenantOutcome> {
+  async function read({ id, tenantId }: Operation): Promise<EndedOperation> {
     const [operation, tenant] = await Promise.all([
       findOperation(control, null, id),
       findTenant(control, null, { id: tenantId }),
     ]);
-    if (operation === null) throw new Error(`operation ${id} is gone`);
+    if (operation === null || tenant === null) throw new Error(`operation ${id} is gone`);
+    return { operation, tenant };
+  }
+
+  function describe({ operation, tenant }: EndedOperation, apiKey: string | null): TenantOutcome {
     const error = endingFailure(operation);
     if (error === null) return { tenant, operation, apiKey, failures: [] };
     // A tenant that could not be made is never reported; one that was there before still is.
@@ -49,14 +51,15 @@ export function createOutcomes(options: {
   return {
     async run(accepted, waits, apiKey) {
       const { operation, tenant } = accepted;
-      const ending = runner.start(accepted);
+      const running = runner.start(accepted);
       if (!waits) return { tenant, operation, apiKey: null, failures: [] };
-      await waitForEnd(control, operation.id, {
+      const endedHere = await waitForEnd(control, operation.id, {
         timeoutMs: accepted.remainingMs + waitBeyondDeadlineMs,
         // Ended here is the common case; anything else is found in the table.
-        local: ending.then((end) => end === 'SUCCEEDED' || end === 'COMPENSATED'),
+        local: running.then(({ ended }) => ended !== null),
       });
-      return describe(operation, apiKey);
+      const ended = endedHere ? (await running).ended : null;
+      return describe(ended ?? (await read(operation)), apiKey);
     },
 
     async replay(request, { key, payloadHash }, waits) {
@@ -76,7 +79,7 @@ export function createOutcomes(options: {
       const sealed = record.apiKeyEncrypted;
       const apiKey =
         sealed === null ? null : keyRing.open(sealed, apiKeyPurpose, operation.tenantId);
-      return describe(operation, apiKey);
+      return describe(await read(operation), apiKey);
     },
   };
 }

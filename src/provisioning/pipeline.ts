@@ -11,7 +11,7 @@ import { isTransient } from '../postgres/error-codes.ts';
 import { MigrationError } from '../postgres/migrations.ts';
 import type { EventLog } from '../progress/event-log.ts';
 import type { Failpoints } from './failpoints.ts';
-import { StepFailure, type Step, type StepContext } from './step.ts';
+import { letGo, StepFailure, type Step, type StepContext } from './step.ts';
 
 /** How a run of a pipeline ended for the instance that ran it. */
 export type RunEnd =
@@ -50,6 +50,7 @@ export async function runPipeline(run: PipelineRun): Promise<RunEnd> {
     for (const [position, step] of run.steps.entries()) {
       const failed = await runStep(run, step, position);
       if (failed === null) continue;
+      await letGo(run.context.findings);
       if (run.stopping.aborted) return 'STOPPED';
       await beginCompensation(run, step, failed.reason);
       // Told only now: a step that ended the operation cannot fail any more, whatever came after.
@@ -62,6 +63,8 @@ export async function runPipeline(run: PipelineRun): Promise<RunEnd> {
     if (run.stopping.aborted) return 'STOPPED';
     run.log.error({ err: error }, 'the pipeline failed');
     return 'STOPPED';
+  } finally {
+    await letGo(run.context.findings);
   }
 }
 

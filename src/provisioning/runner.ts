@@ -13,7 +13,8 @@ import type { EventLog } from '../progress/event-log.ts';
 import type { Failpoints } from './failpoints.ts';
 import { isolationOf } from './isolation/index.ts';
 import { runPipeline, type RunEnd } from './pipeline.ts';
-import type { OperationSecrets, StepServices } from './step.ts';
+import type { EndedOperation, OperationSecrets, RunFindings, StepServices } from './step.ts';
+import { openSecrets } from './standby-claims.ts';
 import { pipelineOf } from './steps/index.ts';
 
 export interface RunnerOptions {
@@ -36,20 +37,28 @@ export interface AcceptedOperation {
   readonly remainingMs: number;
   /** What its events have shown so far. */
   readonly percent: number;
+  /** What is known before the first step; only of operations that are no other instance's. */
+  readonly findings?: RunFindings;
+}
+
+/** What came of a run. */
+export interface RunOutcome {
+  readonly end: RunEnd;
+  /** What the end left, where this run made it. */
+  readonly ended: EndedOperation | null;
 }
 
 /** Runs operations: those accepted here at once, and those of instances that fell silent. */
 export interface Runner {
   /** Starts an operation accepted here. The promise never rejects. */
-  start(accepted: AcceptedOperation): Promise<RunEnd>;
+  start(accepted: AcceptedOperation): Promise<RunOutcome>;
   /** Takes over an operation whose lease ran out, and resumes or undoes it. */
   resume(operationId: string): Promise<void>;
+  /** Whether anything runs: what can wait should. */
+  isBusy(): boolean;
   /** Waits for what runs, at most `graceMs` milliseconds; then hands it back to the queue. */
   stop(graceMs: number): Promise<void>;
 }
-
-/** What is sealed into an operation is bound to this purpose and its tenant. */
-export const operationSecretsPurpose = 'operation-secrets';
 
 const neverAborts = new AbortController().signal;
 
@@ -57,16 +66,16 @@ const neverAborts = new AbortController().signal;
 export function createRunner(options: RunnerOptions): Runner {
   const { services, eventLog, failpoints } = options;
   const stopping = new AbortController();
-  const running = new Map<string, Promise<RunEnd>>();
+  const running = new Map<string, Promise<RunOutcome>>();
 
-  function start(accepted: AcceptedOperation, until = stopping.signal): Promise<RunEnd> {
+  function start(accepted: AcceptedOperation, until = stopping.signal): Promise<RunOutcome> {
     const run = execute(accepted, until).finally(() => running.delete(accepted.operation.id));
     running.set(accepted.operation.id, run);
     return run;
   }
 
   /** @param until hands the operation back when it aborts */
-  async function execute(accepted: AcceptedOperation, until: AbortSignal): Promise<RunEnd> {
+  async function execute(accepted: AcceptedOperation, until: AbortSignal): Promise<RunOutcome> {
     const { operation, tenant, database, secrets } = accepted;
     const log = options.log.child({
       operationId: operation.id,
@@ -82,6 +91,7 @@ export function createRunner(options: RunnerOptions): Runner {
       (options.leaseSeconds * 1000) / 3,
     );
     const begun = performance.now();
+    const findings: RunFindings = { ...accepted.findings };
     const deadline = AbortSignal.timeout(Math.max(0, Math.round(accepted.remainingMs)));
     try {
       const end = await runPipeline({
@@ -94,7 +104,7 @@ export function createRunner(options: RunnerOptions): Runner {
           secrets,
           cluster: clusterOf(database),
           services,
-          findings: {},
+          findings,
           signal: AbortSignal.any([deadline, until]),
         },
         stopping: until,
@@ -107,7 +117,7 @@ export function createRunner(options: RunnerOptions): Runner {
       const durationMs = Math.round(performance.now() - begun);
       log.info({ kind: operation.kind, end, durationMs }, 'operation ended');
       if (end === 'STOPPED') await services.queue.handBack(operation.id).catch(() => undefined);
-      return end;
+      return { end, ended: findings.ended ?? null };
     } finally {
       clearInterval(renewal);
     }
@@ -140,11 +150,6 @@ export function createRunner(options: RunnerOptions): Runner {
     throw new Error(message);
   }
 
-  function openSecrets(sealed: string, tenantId: string): OperationSecrets {
-    const text = services.keyRing.open(sealed, operationSecretsPurpose, tenantId);
-    return JSON.parse(text) as OperationSecrets;
-  }
-
   return {
     start,
 
@@ -167,8 +172,8 @@ export function createRunner(options: RunnerOptions): Runner {
       if (tenant === null || database === undefined) {
         throw new Error(`operation ${operationId} lacks its tenant or database`);
       }
-      const secrets = sealed === null ? null : openSecrets(sealed, tenant.id);
-      const end = await start(
+      const secrets = sealed === null ? null : openSecrets(services.keyRing, sealed, tenant.id);
+      const { end } = await start(
         {
           operation,
           tenant,
@@ -183,6 +188,8 @@ export function createRunner(options: RunnerOptions): Runner {
         throw new Error(`operation ${operationId} is left to another instance`);
       }
     },
+
+    isBusy: () => running.size > 0,
 
     async stop(graceMs) {
       const grace = setTimeout(() => {

@@ -1,8 +1,8 @@
 import type { Knex } from 'knex';
 import { sampleSealed, type SealedColumn } from '../control/sealed-values.ts';
 import type { KeyRing } from '../crypto/envelope.ts';
-import { apiKeyPurpose } from './reserve.ts';
-import { operationSecretsPurpose } from './runner.ts';
+import { apiKeyPurpose } from './record-tenant.ts';
+import { operationSecretsPurpose } from './step.ts';
 import { connectionStringPurpose } from './steps/encrypt-credentials.ts';
 
 /** Connection strings of tenants. */
@@ -22,6 +22,13 @@ export const sealedColumns: readonly (SealedColumn & { readonly purpose: string 
     column: 'secrets_encrypted',
     key: { id: 'uuid' },
     boundTo: 'row.tenant_id',
+    purpose: operationSecretsPurpose,
+  },
+  {
+    table: 'standbys',
+    column: 'secrets_encrypted',
+    key: { id: 'uuid' },
+    boundTo: 'row.id',
     purpose: operationSecretsPurpose,
   },
   {

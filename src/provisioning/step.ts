@@ -5,9 +5,11 @@ import type { TenantDatabase } from '../control/tenant-databases.ts';
 import type { Tenant } from '../control/tenants.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
 import type { Cluster } from '../postgres/cluster.ts';
+import type { ConnectionAhead } from '../postgres/connection-ahead.ts';
 import type { DatabaseStrategy } from '../postgres/databases.ts';
 import type { MigrationSet } from '../postgres/migrations.ts';
 import type { ClusterWatch } from './cluster-watch.ts';
+import type { NameSettings } from './names.ts';
 import type { SharedDatabases } from './shared-databases.ts';
 import type { Templates } from './templates.ts';
 
@@ -16,6 +18,9 @@ export interface OperationSecrets {
   /** Password of the tenant's login role. */
   readonly password: string;
 }
+
+/** What is sealed into an operation is bound to this purpose and its tenant. */
+export const operationSecretsPurpose = 'operation-secrets';
 
 /** What steps work with, the same for every operation of an instance. */
 export interface StepServices {
@@ -30,7 +35,7 @@ export interface StepServices {
   readonly settings: StepSettings;
 }
 
-export interface StepSettings {
+export interface StepSettings extends NameSettings {
   readonly requiredTenantTables: readonly string[];
   readonly createDatabaseStrategy: DatabaseStrategy;
   /** Connections at once of each tenant's login role. */
@@ -43,17 +48,48 @@ export interface StepSettings {
 
 /** What a run of the pipeline hands from step to step. A resuming run finds it out anew. */
 export interface RunFindings {
+  /** What the server stores for the tenant's password, on its way since before the operation. */
+  verifier?: Promise<string>;
+  /** It took a standby: its roles are there, and its place, which at most needs its final name. */
+  prepared?: true;
   /** Newest migration of the tenant database; undefined: not known yet, null: there are none. */
   migrationVersion?: string | null;
   /** The connection string as it will be stored. */
   connectionStringEncrypted?: string;
+  /** The tenant's own login, on its way while something else is done. Verification uses it up. */
+  login?: ConnectionAhead;
+  /** The transaction of `activate`, all but committed. */
+  activation?: OpenEnd;
+  /** What the ending transaction left, so that nobody has to read it again. */
+  ended?: EndedOperation;
 }
 
-/** One operation at work. */
-export interface StepContext {
+/** A tenant and its operation as the operation's end left them. */
+export interface EndedOperation {
   readonly operation: Operation;
-  readonly hold: OperationHold;
   readonly tenant: Tenant;
+}
+
+/** The transaction that ends an operation, begun and not yet committed. */
+export interface OpenEnd {
+  /** Commits it with its audit row. Once only. */
+  commit(): Promise<EndedOperation>;
+  /** Rolls it back; after `commit`, it does nothing. */
+  abandon(): Promise<void>;
+}
+
+/** Lets go of what was begun ahead and is not needed any more: it would be in the way of an undo. */
+export async function letGo(findings: RunFindings): Promise<void> {
+  findings.login?.discard();
+  await findings.activation?.abandon();
+  delete findings.login;
+  delete findings.activation;
+}
+
+/** A tenant's roles and place in the making: for a tenant, or ahead of one. */
+export interface PlaceContext {
+  readonly operation: { readonly id: string };
+  readonly tenant: { readonly id: string };
   readonly database: TenantDatabase;
   /** Null for operations that need none. */
   readonly secrets: OperationSecrets | null;
@@ -62,6 +98,13 @@ export interface StepContext {
   readonly findings: RunFindings;
   /** Aborts at the operation's deadline, and when the instance has to stop. */
   readonly signal: AbortSignal;
+}
+
+/** One operation at work. */
+export interface StepContext extends PlaceContext {
+  readonly operation: Operation;
+  readonly hold: OperationHold;
+  readonly tenant: Tenant;
 }
 
 /**
@@ -81,7 +124,10 @@ export interface Step {
 }
 
 /** The password sealed into a create operation. */
-export function passwordOf({ operation, secrets }: StepContext): string {
+export function passwordOf({
+  operation,
+  secrets,
+}: Pick<PlaceContext, 'operation' | 'secrets'>): string {
   if (secrets === null) throw new Error(`operation ${operation.id} has no password`);
   return secrets.password;
 }

@@ -93,6 +93,7 @@ test('seals everything anew, the older form too, and says so', async () => {
   expect(stdout).toBe(`Sealing under key ${nextId}.
 tenant_databases.connection_string_encrypted: 2 sealed anew; now 2 under key ${nextId}
 operations.secrets_encrypted: 1 sealed anew; now 1 under key ${nextId}
+standbys.secrets_encrypted: 0 sealed anew; now none
 idempotency_records.api_key_encrypted: 1 sealed anew; now 1 under key ${nextId}
 Everything is sealed under this key: no previous key is needed any more.
 `);

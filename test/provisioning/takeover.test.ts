@@ -40,6 +40,8 @@ async function startVictim(env: Record<string, string>): Promise<Victim> {
         AUTH_MODE: 'open',
         PORT: '0',
         RATE_LIMIT_CREATIONS_PER_MINUTE: '0',
+        STANDBY_DATABASES: '0',
+        STANDBY_SCHEMAS: '0',
         TAKEOVER_SECONDS: '1',
         ...env,
       },

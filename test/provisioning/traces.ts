@@ -65,16 +65,24 @@ interface Places {
 
 /** Schemas in the shared database that are this tenant's, by name or by marker. */
 async function schemasOf(world: World, tenantId: string, name: string | null): Promise<string[]> {
+  const found = await markedSchemas(world);
+  return found
+    .filter((schema) => schema.name === name || schema.marker?.includes(tenantId) === true)
+    .map((schema) => schema.name);
+}
+
+/** The schemas of the shared database with their comments; none when it is not there. */
+export async function markedSchemas(
+  world: World,
+): Promise<{ readonly name: string; readonly marker: string | null }[]> {
   const shared = world.sharedDatabase;
   const [exists] = await world.query('SELECT FROM pg_database WHERE datname = $1', [shared]);
   if (exists === undefined) return [];
   return onServer(withDatabase(inject('serverUrl'), shared), async (client) => {
-    const { rows } = await client.query<{ name: string }>(
-      `SELECT nspname AS name FROM pg_namespace WHERE nspname = $2
-         OR obj_description(oid, 'pg_namespace') LIKE '%' || $1 || '%'`,
-      [tenantId, name],
+    const { rows } = await client.query<{ name: string; marker: string | null }>(
+      `SELECT nspname AS name, obj_description(oid, 'pg_namespace') AS marker FROM pg_namespace`,
     );
-    return rows.map((row) => row.name);
+    return rows;
   });
 }
 

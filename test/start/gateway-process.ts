@@ -62,6 +62,9 @@ export async function startGateway(options: StartOptions): Promise<GatewayProces
     HOME: home, // npm's cache and logs
     npm_config_update_notifier: 'false',
     PORT: '0',
+    // What is made ahead would be in the way of whoever looks at what was made.
+    STANDBY_DATABASES: '0',
+    STANDBY_SCHEMAS: '0',
     ...settings,
   };
   const [program, ...args] = commands[by];

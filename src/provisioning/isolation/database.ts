@@ -1,3 +1,4 @@
+import { accessQuestion, logInAhead } from '../tenant-login.ts';
 import { migrateAs, takeOverPublicSchema } from '../tenant-schema.ts';
 import {
   createClosedDatabase,
@@ -14,7 +15,7 @@ import {
   tenantMarker,
   tenantMarkerPrefix,
 } from '../names.ts';
-import { StepFailure, type StepContext } from '../step.ts';
+import { StepFailure, type PlaceContext } from '../step.ts';
 import type { Isolation } from './isolation.ts';
 
 /** A PostgreSQL database of its own for each tenant, copied from the cluster's template. */
@@ -28,9 +29,22 @@ export const databaseIsolation: Isolation = {
     };
   },
 
+  standbyNames: ({ tenantId }) => ({
+    databaseName: opaqueDatabaseName(tenantId),
+    schemaName: null,
+  }),
+
   async create(context) {
+    const { cluster, database, findings, signal, tenant } = context;
+    const named = database.databaseName === opaqueDatabaseName(tenant.id);
+    if (findings.prepared === true && named) return; // a standby under this very name
     const contentOwner = await makeDatabase(context);
-    const { cluster, database, signal } = context;
+    findings.login?.discard(); // of an earlier try
+    // Its first question takes long in a new database: asked now for practice, in earnest once the
+    // content is handed over.
+    const login = logInAhead(context, await accessQuestion(context));
+    if (login !== null) findings.login = login;
+    if (findings.prepared === true) return;
     await cluster.inDatabase(
       database.databaseName,
       (client) => takeOverPublicSchema(client, database.ownerRole, contentOwner),
@@ -80,7 +94,7 @@ export const databaseIsolation: Isolation = {
  *
  * @returns the role that owns what is in it; null: not known, it was made by an earlier run
  */
-async function makeDatabase(context: StepContext): Promise<string | null> {
+async function makeDatabase(context: PlaceContext): Promise<string | null> {
   const { cluster, database, operation, services, signal, tenant } = context;
   const opaque = opaqueDatabaseName(tenant.id);
   const template = await services.templates.current(cluster);

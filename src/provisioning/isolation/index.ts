@@ -4,7 +4,7 @@ import type { Isolation } from './isolation.ts';
 import { schemaIsolation } from './schema.ts';
 
 /** The kinds that exist, by name. */
-const isolationKinds: Readonly<Record<IsolationKind, Isolation>> = {
+export const isolationKinds: Readonly<Record<IsolationKind, Isolation>> = {
   DATABASE: databaseIsolation,
   SCHEMA: schemaIsolation,
 };

@@ -1,14 +1,7 @@
 import type { TenantDatabase } from '../../control/tenant-databases.ts';
 import type { Cluster } from '../../postgres/cluster.ts';
-import type { StepContext } from '../step.ts';
-
-/** What differs between installations in the names of tenant databases. */
-export interface NameSettings {
-  /** The database in each cluster that holds the tenants of SCHEMA isolation. */
-  readonly sharedDatabase: string;
-  /** In front of the slug in generated names of schemas. */
-  readonly schemaPrefix: string;
-}
+import type { NameSettings } from '../names.ts';
+import type { PlaceContext } from '../step.ts';
 
 /** What the names of a tenant database are made from. */
 export interface NamePlan {
@@ -34,14 +27,19 @@ export interface Isolation {
   readonly createStep: string;
   /** The final names, recorded before anything of these names exists. */
   names(plan: NamePlan): { readonly databaseName: string; readonly schemaName: string | null };
+  /** The names that a place has while it waits for a tenant of this id. */
+  standbyNames(plan: Pick<NamePlan, 'tenantId' | 'settings'>): {
+    readonly databaseName: string;
+    readonly schemaName: string | null;
+  };
   /** Makes the place where the tenant's tables live, closed to everybody else. */
-  create(context: StepContext): Promise<void>;
+  create(context: PlaceContext): Promise<void>;
   /** Brings it to the newest tenant migration. */
-  migrate(context: StepContext): Promise<void>;
+  migrate(context: PlaceContext): Promise<void>;
   /** What verification expects of the tenant's credentials. */
   reach(database: TenantDatabase): Reach;
   /** Removes it, as far as it is the tenant's, and makes sure that it is gone. */
-  drop(context: StepContext): Promise<void>;
+  drop(context: PlaceContext): Promise<void>;
   /** Bytes on disk; null when it is not there. */
   sizeBytes(cluster: Cluster, database: TenantDatabase): Promise<number | null>;
 }

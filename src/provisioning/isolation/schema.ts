@@ -1,9 +1,21 @@
+import type pg from 'pg';
 import { findDatabase } from '../../postgres/databases.ts';
 import { codeOf, errorCodes, PassingError } from '../../postgres/error-codes.ts';
 import { dropRoles, endSessions, existingRoles, setLogin } from '../../postgres/roles.ts';
-import { createSchema, dropSchema, findSchema, schemaSize } from '../../postgres/schemas.ts';
+import {
+  createSchema,
+  dropSchema,
+  findSchema,
+  renameSchema,
+  schemaSize,
+} from '../../postgres/schemas.ts';
 import type { TenantDatabase } from '../../control/tenant-databases.ts';
-import { schemaNameFromSlug, tenantMarker, tenantMarkerPrefix } from '../names.ts';
+import {
+  opaqueSchemaName,
+  schemaNameFromSlug,
+  tenantMarker,
+  tenantMarkerPrefix,
+} from '../names.ts';
 import { StepFailure } from '../step.ts';
 import { migrateSchema } from '../tenant-schema.ts';
 import type { Isolation } from './isolation.ts';
@@ -19,19 +31,32 @@ export const schemaIsolation: Isolation = {
     };
   },
 
+  standbyNames: ({ settings, tenantId }) => ({
+    databaseName: settings.sharedDatabase,
+    schemaName: opaqueSchemaName(tenantId),
+  }),
+
   async create(context) {
-    const { cluster, database, operation, services, signal, tenant } = context;
-    const name = schemaNameOf(database);
+    const { cluster, database, findings, operation, services, signal, tenant } = context;
     const shared = await services.sharedDatabases.current(cluster, database.databaseName);
     if (shared === null) {
       throw new StepFailure(
         'the cluster has a database of the name in SHARED_TENANT_DATABASE that this control plane did not make; an operator has to choose another name',
       );
     }
-    await cluster.inDatabase(
+    const place = {
+      name: schemaNameOf(database),
+      from: opaqueSchemaName(tenant.id),
+      database: shared,
+      owner: database.ownerRole,
+      login: database.loginRole,
+      marker: tenantMarker(tenant.id, operation.id),
+    };
+    await cluster.inSharedDatabase(
       shared.name,
       async (client) => {
-        const found = await findSchema(client, name);
+        if (findings.prepared === true && (await renamed(client, place))) return;
+        const found = await findSchema(client, place.name);
         if (found?.marker?.startsWith(tenantMarkerPrefix(tenant.id)) === true) return;
         if (found !== null) {
           throw new StepFailure(
@@ -39,13 +64,9 @@ export const schemaIsolation: Isolation = {
           );
         }
         try {
-          await createSchema(client, {
-            name,
-            database: shared,
-            owner: database.ownerRole,
-            login: database.loginRole,
-            marker: tenantMarker(tenant.id, operation.id),
-          });
+          // Of a standby that was claimed by a run that was cut off.
+          if ((await findSchema(client, place.from)) !== null) await renameSchema(client, place);
+          else await createSchema(client, place);
         } catch (error) {
           if (codeOf(error) !== errorCodes.duplicateSchema) throw error;
           throw new PassingError('the schema was made meanwhile', { cause: error });
@@ -81,7 +102,7 @@ export const schemaIsolation: Isolation = {
     const shared = await services.sharedDatabases.current(cluster, database.databaseName);
     if (shared === null) return; // not ours: nothing of this tenant was made in it either
     const roles = [database.loginRole, database.ownerRole];
-    await cluster.inDatabase(
+    await cluster.inSharedDatabase(
       shared.name,
       async (client) => {
         const existing = await existingRoles(client, roles);
@@ -90,14 +111,16 @@ export const schemaIsolation: Isolation = {
           await endSessions(client, database.loginRole);
         }
         const place = {
-          name: schemaNameOf(database),
           database: shared,
           owner: database.ownerRole,
           marker: tenantMarker(tenant.id, operation.id),
           // Under a name that was chosen, only what carries our marker is ours to drop.
           markerPrefix: tenantMarkerPrefix(tenant.id),
         };
-        await dropSchema(client, place, existing.has(database.ownerRole));
+        // A standby's may not have got its final name yet.
+        for (const name of new Set([opaqueSchemaName(tenant.id), schemaNameOf(database)])) {
+          await dropSchema(client, { ...place, name }, existing.has(database.ownerRole));
+        }
         // Here, since what they were given in this database keeps them from being dropped elsewhere.
         await dropRoles(client, roles);
       },
@@ -111,6 +134,21 @@ export const schemaIsolation: Isolation = {
     );
   },
 };
+
+/** Gives a standby its final name. False: that name is taken, or the standby has it already. */
+async function renamed(
+  client: pg.ClientBase,
+  place: Parameters<typeof renameSchema>[1],
+): Promise<boolean> {
+  try {
+    await renameSchema(client, place);
+    return true;
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === errorCodes.duplicateSchema || code === errorCodes.invalidSchemaName) return false;
+    throw error;
+  }
+}
 
 function schemaNameOf({ schemaName, tenantId }: TenantDatabase): string {
   if (schemaName === null) throw new Error(`tenant ${tenantId} has no schema name`);

@@ -17,6 +17,9 @@ export const acceptance: Step = {
       toStatus: tenant.status,
       outcome: 'COMPENSATED',
     } as const;
-    await endWith(context, end, (trx) => releaseIdempotencyKeys(trx, operation.id));
+    await endWith(context, end, async (trx) => {
+      await releaseIdempotencyKeys(trx, operation.id);
+      return tenant;
+    });
   },
 };

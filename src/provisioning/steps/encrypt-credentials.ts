@@ -1,5 +1,5 @@
-import type { Step } from '../step.ts';
-import { connectionStringOf } from './verify-connection.ts';
+import type { Step, StepContext } from '../step.ts';
+import { connectionStringOf } from '../tenant-login.ts';
 
 /** What a sealed connection string is for: part of what it is bound to. */
 export const connectionStringPurpose = 'connection-string';
@@ -9,11 +9,18 @@ export const encryptCredentials: Step = {
   name: 'encrypt_credentials',
 
   run(context) {
-    context.findings.connectionStringEncrypted = context.services.keyRing.seal(
-      connectionStringOf(context),
-      connectionStringPurpose,
-      context.tenant.id,
-    );
+    sealedConnectionString(context);
     return Promise.resolve();
   },
 };
+
+/** The connection string as it will be stored, sealed once in a run. */
+export function sealedConnectionString(context: StepContext): string {
+  const { findings, services, tenant } = context;
+  findings.connectionStringEncrypted ??= services.keyRing.seal(
+    connectionStringOf(context),
+    connectionStringPurpose,
+    tenant.id,
+  );
+  return findings.connectionStringEncrypted;
+}

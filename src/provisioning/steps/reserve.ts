@@ -22,9 +22,9 @@ export const reserve: Step = {
     } as const;
     await endWith(context, end, async (trx) => {
       await releaseTenantDatabase(trx, tenant.id);
-      await releaseTenant(trx, tenant.id);
       await deleteApiKeys(trx, tenant.id);
       await releaseIdempotencyKeys(trx, operation.id);
+      return releaseTenant(trx, tenant.id);
     });
   },
 };

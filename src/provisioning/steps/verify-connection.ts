@@ -1,41 +1,39 @@
-import { reportAccess, type AccessReport } from '../../postgres/access.ts';
-import { connectionOptions } from '../../postgres/connection.ts';
-import { markerPrefix } from '../names.ts';
 import { isolationOf } from '../isolation/index.ts';
-import { passwordOf, StepFailure, type Step, type StepContext } from '../step.ts';
+import { StepFailure, type PlaceContext, type Step } from '../step.ts';
+import { accessQuestion, tenantLoginOptions } from '../tenant-login.ts';
+import type { AccessReport } from '../../postgres/access.ts';
+import { activateAhead } from './activate.ts';
 
 /** Connects with the tenant's own credentials, as the tenant will, and asks what they reach. */
 export const verifyConnection: Step = {
   name: 'verify_connection',
 
   async run(context) {
-    const { cluster, services, signal } = context;
-    const { requiredTenantTables } = services.settings;
-    const closed = await services.watch.closedDatabases(cluster);
-    const options = connectionOptions(connectionStringOf(context), {
-      applicationName: 'tenantry verification',
-      statementTimeoutMs: 30_000,
-    });
-    const report = await cluster.withLogin(
-      options,
-      (client) => reportAccess(client, requiredTenantTables, closed, markerPrefix),
-      signal,
-    );
-    const problem = problemOf(report, context);
-    if (problem !== null) throw new StepFailure(problem);
+    // A tenant waits for the slower of the two: only a verified login lets it be committed.
+    await activateAhead(context);
+    await verifyPlace(context);
   },
 };
 
-/** The connection string to be stored. */
-export function connectionStringOf(context: StepContext): string {
-  const { cluster, database } = context;
-  return cluster.urlFor(database.databaseName, {
-    user: database.loginRole,
-    password: passwordOf(context),
-  });
+/**
+ * The same for a place that may have no tenant yet.
+ *
+ * @throws StepFailure when the credentials reach too little or too much
+ */
+export async function verifyPlace(context: PlaceContext): Promise<void> {
+  const { cluster, findings, signal } = context;
+  const ask = await accessQuestion(context);
+  const { login } = findings;
+  delete findings.login; // one that fails is opened anew
+  const report =
+    login === undefined
+      ? await cluster.withLogin(tenantLoginOptions(context), ask, signal)
+      : await login.use(ask, signal);
+  const problem = problemOf(report, context);
+  if (problem !== null) throw new StepFailure(problem);
 }
 
-function problemOf(report: AccessReport, { database }: StepContext): string | null {
+function problemOf(report: AccessReport, { database }: PlaceContext): string | null {
   const reach = isolationOf(database.isolation).reach(database);
   if (report.database !== database.databaseName) return 'the credentials open another database';
   if (report.schema !== reach.schema) return "the credentials don't come to the tenant's schema";

@@ -1,0 +1,60 @@
+import pg from 'pg';
+import { cutConnection } from './connection.ts';
+
+/** A connection that is being opened before it is needed. */
+export interface ConnectionAhead {
+  /**
+   * Waits until it is open, runs `work`, and ends it whatever happens. Once only. When `signal`
+   * aborts, the connection is cut.
+   */
+  use<T>(work: (client: pg.Client) => Promise<T>, signal?: AbortSignal): Promise<T>;
+  /** Ends it unused; after `use`, or twice, it does nothing. */
+  discard(): void;
+}
+
+export interface AheadOptions {
+  /** Done once it is open and before its use, so that the server knows its catalogs by then. */
+  readonly warmUp?: ((client: pg.Client) => Promise<unknown>) | undefined;
+  /** Told once, when the connection counts no more. */
+  readonly onEnd: () => void;
+}
+
+/** Begins to connect. */
+export function connectAhead(
+  config: pg.ClientConfig,
+  { warmUp, onEnd }: AheadOptions,
+): ConnectionAhead {
+  const client = new pg.Client(config);
+  client.on('error', () => undefined); // told by the promise of whatever is under way
+  const connected = client.connect().then(() => warmUp?.(client));
+  connected.catch(() => undefined); // told to whoever uses it
+  let ended = false;
+
+  function end(): void {
+    if (ended) return;
+    ended = true;
+    // It counts until the server has let go of it.
+    void client
+      .end()
+      .catch(() => undefined)
+      .then(onEnd);
+  }
+
+  return {
+    async use(work, signal) {
+      const cut = (): void => {
+        cutConnection(client);
+      };
+      signal?.addEventListener('abort', cut, { once: true });
+      try {
+        signal?.throwIfAborted();
+        await connected;
+        return await work(client);
+      } finally {
+        signal?.removeEventListener('abort', cut);
+        end();
+      }
+    },
+    discard: end,
+  };
+}

@@ -1,0 +1,80 @@
+import { createHash } from 'node:crypto';
+import type { Knex } from 'knex';
+import { claimStandby, type Standby } from '../control/standbys.ts';
+import type { IsolationKind } from '../control/tenants.ts';
+import type { KeyRing } from '../crypto/envelope.ts';
+import type { ConnectionAhead } from '../postgres/connection-ahead.ts';
+import { operationSecretsPurpose, type OperationSecrets, type StepServices } from './step.ts';
+import { logInAhead } from './tenant-login.ts';
+
+/** How many standbys every cluster keeps ready; 0: none. */
+export type StandbyCounts = Readonly<Record<IsolationKind, number>>;
+
+/** A standby on its way to a tenant. */
+export interface ClaimedStandby {
+  readonly standby: Standby;
+  readonly secrets: OperationSecrets;
+  /** Begins the tenant's login, where the standby has its final name already. */
+  logIn(): ConnectionAhead | null;
+}
+
+/** Hands out what was made ahead. */
+export interface StandbyClaims {
+  /** Takes a ready standby in the reserving transaction. Null: none is ready. */
+  claim(
+    trx: Knex.Transaction,
+    cluster: string,
+    isolation: IsolationKind,
+  ): Promise<ClaimedStandby | null>;
+  /** To be told after the commit: there is room for another one. */
+  claimed(cluster: string): void;
+}
+
+/**
+ * SHA-256 of all that goes into a standby: one that was made from other migrations, or whose login
+ * has other limits, is brought up to date before a tenant gets it.
+ */
+export function recipeHash({
+  settings,
+  tenantMigrations,
+}: Pick<StepServices, 'settings' | 'tenantMigrations'>): Buffer {
+  const { tenantConnectionLimit, tenantStatementTimeoutMs } = settings;
+  return createHash('sha256')
+    .update(tenantMigrations.contentHash)
+    .update(JSON.stringify({ tenantConnectionLimit, tenantStatementTimeoutMs }))
+    .digest();
+}
+
+/** Opens the secrets that were sealed for a standby or an operation. */
+export function openSecrets(keyRing: KeyRing, sealed: string, tenantId: string): OperationSecrets {
+  return JSON.parse(keyRing.open(sealed, operationSecretsPurpose, tenantId)) as OperationSecrets;
+}
+
+/** Builds what hands out the standbys; `onClaimed` makes new ones. */
+export function createStandbyClaims(
+  services: StepServices,
+  counts: StandbyCounts,
+  onClaimed: (cluster: string) => void,
+): StandbyClaims {
+  const recipe = recipeHash(services);
+  return {
+    async claim(trx, clusterName, isolation) {
+      if (counts[isolation] === 0) return null;
+      const pool = { cluster: clusterName, isolation, recipeHash: recipe };
+      const standby = await claimStandby(trx, pool);
+      if (standby === null) return null;
+      const secrets = openSecrets(services.keyRing, standby.secretsEncrypted, standby.id);
+      return {
+        standby,
+        secrets,
+        logIn() {
+          const cluster = services.clusters.get(clusterName);
+          if (cluster === undefined) return null;
+          const { operationId: id } = standby;
+          return logInAhead({ cluster, database: standby, operation: { id }, secrets });
+        },
+      };
+    },
+    claimed: onClaimed,
+  };
+}

@@ -177,8 +177,14 @@ export async function ownedOutside(
   return rows[0]?.what ?? null;
 }
 
-/** Bytes on disk of all relations in a schema of the connected database; null when there is none. */
+/**
+ * Bytes on disk of all relations in a schema of the connected database; null when there is none.
+ *
+ * @throws lock_not_available when one of them stays locked
+ */
 export async function schemaSize(client: pg.ClientBase, name: string): Promise<number | null> {
+  // To be measured, a table is locked; one that its tenant alters must not hold up whoever asks.
+  await client.query(`SET lock_timeout = '1s'`);
   const { rows } = await client.query<{ size: string }>(
     `SELECT (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c
              WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'm', 'S'))::text AS size

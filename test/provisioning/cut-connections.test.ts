@@ -3,8 +3,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { tenantLock } from '../../src/provisioning/names.ts';
 import { withDatabase } from '../control-template.ts';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
-import { runningSteps, scriptFailpoints } from './failpoints.ts';
-import { createTenant, makeTenant, type Made } from './tenants.ts';
+import { pointsOf, scriptFailpoints } from './failpoints.ts';
+import { isolations } from './isolations.ts';
+import { createTenant, makeTenant, placeOf, type Made } from './tenants.ts';
 import { endedEvents, expectNothingLeft, expectOrderly, tracesOf } from './traces.ts';
 
 const failpoints = scriptFailpoints();
@@ -22,7 +23,8 @@ afterAll(() => world.close());
 async function cutAll(): Promise<void> {
   await world.query(
     `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-     WHERE application_name LIKE 'tenantry%' AND datname = current_database()`,
+     WHERE application_name LIKE 'tenantry%' AND datname IN (current_database(), $1)`,
+    [world.sharedDatabase],
   );
 }
 
@@ -33,24 +35,33 @@ function once(action: () => Promise<void>): () => Promise<void> {
   };
 }
 
-const points = runningSteps.flatMap((step) => [`${step}:before`, `${step}:after`]);
+const points = isolations.flatMap(({ isolation, named }) =>
+  pointsOf(isolation).map((point) => ({ isolation, named, point })),
+);
 
-test.each(points)('all connections cut at %s: the tenant is made all the same', async (point) => {
-  failpoints.at(point, once(cutAll));
-  const made = await makeTenant(gateway, { name: `Cut at ${point}`, databaseNaming: 'SLUG' });
-  const rows = await endedEvents(world, made.operation.id);
-  expectOrderly(rows);
-  const traces = await tracesOf(world, made.operation.id);
-  expect(traces.places).toEqual([made.tenant.database.databaseName]);
-  expect(traces.openJobs).toBe(0);
-});
+test.each(points)(
+  '$isolation: all connections cut at $point: the tenant is made all the same',
+  async ({ named, point }) => {
+    failpoints.at(point, once(cutAll));
+    const made = await makeTenant(gateway, { name: `Cut at ${point}`, ...named });
+    const rows = await endedEvents(world, made.operation.id);
+    expectOrderly(rows);
+    const traces = await tracesOf(world, made.operation.id);
+    expect(traces.places).toEqual([placeOf(made)]);
+    expect(traces.openJobs).toBe(0);
+  },
+);
 
-test.each(['create_database', 'create_role', 'reserve'])(
-  'all connections cut while %s is undone: nothing is left',
-  async (step) => {
+test.each(
+  isolations.flatMap(({ isolation, named, createStep }) =>
+    [createStep, 'create_role', 'reserve'].map((step) => ({ isolation, named, step })),
+  ),
+)(
+  '$isolation: all connections cut while $step is undone: nothing is left',
+  async ({ isolation, named, step }) => {
     failpoints.fail('verify_connection:before');
     failpoints.at(`${step}:compensate`, once(cutAll));
-    const input = { name: `Cut while undoing ${step}`, databaseNaming: 'SLUG' };
+    const input = { name: `Cut while undoing ${step} of ${isolation}`, ...named };
     const payload = await createTenant(gateway, input);
     await expectNothingLeft(world, gateway, payload.operation!.id);
     expectOrderly(await endedEvents(world, payload.operation!.id));
@@ -70,9 +81,9 @@ describe('the connection is cut in the midst of', () => {
         () =>
           world.query(
             `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-             WHERE application_name LIKE 'tenantry%' AND datname = current_database()
+             WHERE application_name LIKE 'tenantry%' AND datname IN (current_database(), $2)
                AND state = 'active' AND query LIKE '%' || $1 || '%'`,
-            [statement],
+            [statement, world.sharedDatabase],
           ),
         { timeout: 15_000 },
       )
@@ -113,6 +124,22 @@ describe('the connection is cut in the midst of', () => {
     await cutHeldUp('CREATE DATABASE');
     await blocker.end();
     await expectMade(await making, 'create_database');
+  });
+
+  test('CREATE SCHEMA: it is tried again', async () => {
+    const [shared] = await world.query<{ id: string }>(
+      'SELECT id FROM control_plane.shared_databases WHERE database_name = $1',
+      [world.sharedDatabase],
+    );
+    blocker = new pg.Client(world.controlUrl);
+    await blocker.connect();
+    await blocker.query(
+      `BEGIN; COMMENT ON DATABASE "${world.sharedDatabase}" IS 'tenantry:1:shared:${shared!.id}'`,
+    );
+    const making = makeTenant(gateway, { name: 'Cut schema', isolation: 'SCHEMA' });
+    await cutHeldUp('CREATE SCHEMA');
+    await blocker.query('COMMIT');
+    await expectMade(await making, 'create_schema');
   });
 
   async function expectMade(made: Made, retried: string): Promise<void> {

@@ -17,18 +17,19 @@ const connectionStrings: SealedColumn & { readonly purpose: string } = {
 /** Everything that is sealed, and what for: the one list that a rotation of the key goes through. */
 export const sealedColumns: readonly (SealedColumn & { readonly purpose: string })[] = [
   connectionStrings,
-  {
-    table: 'operations',
-    column: 'secrets_encrypted',
-    key: { id: 'uuid' },
-    boundTo: 'row.tenant_id',
-    purpose: operationSecretsPurpose,
-  },
+  // Before operations: what is claimed meanwhile is found there.
   {
     table: 'standbys',
     column: 'secrets_encrypted',
     key: { id: 'uuid' },
     boundTo: 'row.id',
+    purpose: operationSecretsPurpose,
+  },
+  {
+    table: 'operations',
+    column: 'secrets_encrypted',
+    key: { id: 'uuid' },
+    boundTo: 'row.tenant_id',
     purpose: operationSecretsPurpose,
   },
   {

@@ -88,12 +88,25 @@ test('seals everything anew, the older form too, and says so', async () => {
     api_key_encrypted: seal('fourth', 'api-key')(tenant),
     expires_at: new Date(Date.now() + 60_000),
   });
+  const standby = randomUUID();
+  await insertRow(world, 'standbys', {
+    id: standby,
+    operation_id: randomUUID(),
+    cluster: 'default',
+    isolation: 'DATABASE',
+    database_name: 'never_made',
+    owner_role: 'o',
+    login_role: 'l',
+    secrets_encrypted: seal('fifth', 'operation-secrets')(standby),
+    recipe_hash: Buffer.alloc(32),
+    status: 'DROPPING',
+  });
   const { code, stdout, stderr } = await runCli('rotate-encryption-key', settings());
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   expect(stdout).toBe(`Sealing under key ${nextId}.
 tenant_databases.connection_string_encrypted: 2 sealed anew; now 2 under key ${nextId}
+standbys.secrets_encrypted: 1 sealed anew; now 1 under key ${nextId}
 operations.secrets_encrypted: 1 sealed anew; now 1 under key ${nextId}
-standbys.secrets_encrypted: 0 sealed anew; now none
 idempotency_records.api_key_encrypted: 1 sealed anew; now 1 under key ${nextId}
 Everything is sealed under this key: no previous key is needed any more.
 `);
@@ -105,6 +118,10 @@ Everything is sealed under this key: no previous key is needed any more.
   const ring = createKeyRing({ current: next });
   expect(ring.open(row!.secret, 'operation-secrets', tenant)).toBe('third');
   expect(ring.open(row!.key, 'api-key', tenant)).toBe('fourth');
+  const [made] = await world.query<{ secret: string }>(
+    'DELETE FROM control_plane.standbys RETURNING secrets_encrypted AS secret',
+  );
+  expect(ring.open(made!.secret, 'operation-secrets', standby)).toBe('fifth');
 
   const again = await runCli('rotate-encryption-key', settings([]));
   expect(again.code).toBe(0);

@@ -10,8 +10,9 @@ import {
   refuseControlAsShared,
   warnOfUnknownClusters,
 } from './app/start-checks.ts';
-import { createRecognition } from './auth/recognition.ts';
-import { recogniseLocalOperator } from './auth/local-operator.ts';
+import { openRecognition } from './app/recognition.ts';
+import { createAccessWatch } from './auth/access-watch.ts';
+import { loadSigningKey } from './auth/local-tokens.ts';
 import type { Config } from './config.ts';
 import { controlSchema, openControl } from './control/database.ts';
 import { purgeIdempotencyRecords } from './control/idempotency.ts';
@@ -207,7 +208,13 @@ async function build(
     rules: { ...provisioning, ...tenants },
     creationLimit: createRateLimit(control, 'creations', provisioning.creationsPerMinute),
   });
-  const recognise = createRecognition([recogniseLocalOperator]);
+  // Made at once where DATA_DIR is ours, so that all keys are there to be saved after the first start.
+  if (database.url === null && config.auth.mode === 'open') await loadSigningKey(database.dataDir);
+  const recognise = openRecognition(config, control);
+  const access = createAccessWatch({ control, log });
+  stack.defer(() => {
+    access.close();
+  });
   const http = await listen({
     host: server.host,
     port: server.port,
@@ -226,10 +233,11 @@ async function build(
         tenantMigrations,
         log,
       },
-      recognise,
+      access,
       introspection: server.introspection,
     }),
     recognise,
+    access,
     streamTimes,
     health: { ready: () => checkReadiness({ control, controlVersion, queue, keyRing, watch }) },
     log,

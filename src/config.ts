@@ -112,15 +112,12 @@ function* problemsBetween(
   broken: ReadonlySet<string>,
 ): Generator<ConfigProblem> {
   const isRead = (...names: string[]): boolean => !names.some((name) => broken.has(name));
-  if (isRead('AUTH_MODE') && auth.mode === 'jwt') {
-    const message =
-      'jwt (the default with DATABASE_URL) is not possible yet: this version does not verify tokens; write open, with a loopback HOST such as 127.0.0.1';
-    yield { setting: 'AUTH_MODE', message };
-  } else if (isRead('AUTH_MODE', 'HOST') && !isLoopback(server.host)) {
+  if (isRead('AUTH_MODE', 'HOST') && auth.mode === 'open' && !isLoopback(server.host)) {
     const message =
       'is no loopback address, and AUTH_MODE=open lets in whoever reaches it; write 127.0.0.1, ::1 or localhost';
     yield { setting: 'HOST', message };
   }
+  if (isRead('AUTH_MODE')) yield* tokenProblems(auth, isRead);
   if (isRead('ENCRYPTION_KEY') && !embedded && encryption.key === null) {
     const message = 'is required with DATABASE_URL; write what `npm run -s generate-key` prints';
     yield { setting: 'ENCRYPTION_KEY', message };
@@ -158,6 +155,35 @@ const shortNames = {
   user: 'TENANT_DB_USER',
   password: 'TENANT_DB_PASSWORD',
 } as const;
+
+const keySettings = ['JWT_JWKS_URL', 'JWT_PUBLIC_KEY', 'JWT_SECRET'];
+
+/** Tokens are proved in one way, and for one issuer and audience. */
+function* tokenProblems(
+  { mode, jwksUrl, publicKey, secret, issuer, audience }: Config['auth'],
+  isRead: (...names: string[]) => boolean,
+): Generator<ConfigProblem> {
+  if (!isRead(...keySettings)) return;
+  const given = [jwksUrl, publicKey, secret].flatMap((value, index) =>
+    value === null ? [] : [keySettings[index] ?? ''],
+  );
+  if (given.length > 1) {
+    const message = `is one of ${given.length} ways to verify tokens (${given.join(', ')}); keep one`;
+    yield { setting: given[0] ?? '', message };
+  }
+  if (given.length === 0 && mode === 'jwt') {
+    const message =
+      'jwt (the default with DATABASE_URL) needs one of JWT_JWKS_URL, JWT_PUBLIC_KEY and JWT_SECRET to verify tokens with; or write open, with a loopback HOST';
+    yield { setting: 'AUTH_MODE', message };
+  }
+  if (given.length === 0) return;
+  if (isRead('JWT_ISSUER') && issuer === null) {
+    yield { setting: 'JWT_ISSUER', message: `is required with ${given[0] ?? ''}` };
+  }
+  if (isRead('JWT_AUDIENCE') && audience === null) {
+    yield { setting: 'JWT_AUDIENCE', message: `is required with ${given[0] ?? ''}` };
+  }
+}
 
 function textOf(env: Readonly<Record<string, string | undefined>>, name: string): string | null {
   const text = env[name]?.trim();

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
@@ -51,7 +52,17 @@ describe('readConfig with nothing set', () => {
       },
       clusters: { list: null, host: null, port: null, user: null, password: null },
       encryption: { key: null, previousKeys: [] },
-      auth: { mode: 'open' },
+      auth: {
+        mode: 'open',
+        jwksUrl: null,
+        publicKey: null,
+        secret: null,
+        issuer: null,
+        audience: null,
+        rolesClaim: 'roles',
+        partnerClaim: 'partner',
+        failuresPerMinute: 100,
+      },
       provisioning: {
         creationsPerMinute: 10,
         maxTenantsPerPartner: 0,
@@ -62,6 +73,7 @@ describe('readConfig with nothing set', () => {
         defaultFeatures: ['basic', 'analytics'],
         apiKeyPrefix: 'tk_',
         apiKeyLength: 32,
+        apiKeyOverlapSeconds: 86_400,
       },
       standbys: { DATABASE: 4, SCHEMA: 4 },
       tenants: {
@@ -86,7 +98,7 @@ describe('readConfig with nothing set', () => {
   });
 
   it('ignores variables that it does not know', () => {
-    const env = { JWT_SECRET: 'x', CLUSTER: 'no json', PATH: '/bin', host: '0.0.0.0' };
+    const env = { JWT_KEY: 'x', CLUSTER: 'no json', PATH: '/bin', host: '0.0.0.0' };
     expect(readConfig(env, true)).toEqual(readConfig({}, true));
   });
 
@@ -110,10 +122,50 @@ describe('readConfig with DATABASE_URL', () => {
     expect(message).not.toContain('\n');
   });
 
-  it('means AUTH_MODE=jwt by default, which is not there yet', () => {
+  it('means AUTH_MODE=jwt by default, which needs a way to verify tokens', () => {
     const { message } = errorOf({ ...served, AUTH_MODE: undefined });
-    expect(message).toMatch(/^AUTH_MODE: jwt .*open.*loopback HOST/);
+    expect(message).toMatch(/^AUTH_MODE: jwt .*JWT_JWKS_URL, JWT_PUBLIC_KEY and JWT_SECRET/);
     expect(message).not.toContain('\n');
+  });
+
+  const parties = { JWT_ISSUER: 'https://issuer.test', JWT_AUDIENCE: 'tenantry' };
+  const secret = { JWT_SECRET: 'swordfish '.repeat(4) };
+  const pem = generateKeyPairSync('ed25519')
+    .publicKey.export({ type: 'spki', format: 'pem' })
+    .toString();
+
+  it.each([
+    [secret],
+    [{ JWT_PUBLIC_KEY: pem }],
+    [{ JWT_PUBLIC_KEY: pem.replaceAll('\n', String.raw`\n`) }],
+    [{ JWT_JWKS_URL: 'https://issuer.test/keys?x=1' }],
+    [{ JWT_JWKS_URL: 'http://localhost:8080/keys' }],
+  ])('takes %j with an issuer and an audience, on any HOST', (way) => {
+    const env = { ...served, AUTH_MODE: undefined, HOST: '0.0.0.0', ...parties, ...way };
+    const { auth, settings } = readConfig(env);
+    expect(auth).toMatchObject({
+      mode: 'jwt',
+      issuer: 'https://issuer.test',
+      audience: 'tenantry',
+    });
+    expect(JSON.stringify(settings)).not.toContain('swordfish');
+    const problems = named({ ...env, JWT_ISSUER: '', JWT_AUDIENCE: '' });
+    expect(problems).toEqual(['JWT_ISSUER', 'JWT_AUDIENCE']);
+    // In open mode too, beside the tokens of the local key.
+    expect(readConfig({ ...env, AUTH_MODE: 'open', HOST: '127.0.0.1' }).auth.mode).toBe('open');
+  });
+
+  it.each(['jwt', 'open'])('AUTH_MODE=%s: refuses two ways to verify tokens', (AUTH_MODE) => {
+    const { message } = errorOf({
+      ...served,
+      AUTH_MODE,
+      ...parties,
+      ...secret,
+      JWT_PUBLIC_KEY: pem,
+    });
+    expect(message).toBe(
+      'JWT_PUBLIC_KEY: is one of 2 ways to verify tokens (JWT_PUBLIC_KEY, JWT_SECRET); keep one',
+    );
   });
 
   it.each([
@@ -279,6 +331,15 @@ describe('problems', () => {
     ['ENCRYPTION_KEY', ['x', key.slice(1), `${key}a`, 'ü'.repeat(43)], '32 bytes in base64url'],
     ['ENCRYPTION_KEYS_PREVIOUS', ['x', `${key},`, `${key};${key}`], '32 bytes in base64url'],
     ['AUTH_MODE', ['none', 'OPEN', 'open,jwt'], 'one of: open, jwt'],
+    ['JWT_SECRET', ['short', 'x'.repeat(31)], 'at least 32 bytes'],
+    [
+      'JWT_JWKS_URL',
+      ['issuer.test', 'http://issuer.test/keys', 'ftp://h/k', 'https://u:p@h/k', 'https://h/k#x'],
+      'an https address, or http on this machine',
+    ],
+    ['JWT_PUBLIC_KEY', ['x', '-----BEGIN PUBLIC KEY-----'], 'a public key in PEM'],
+    ['JWT_ROLES_CLAIM', ['x'.repeat(256)], 'the name of a claim'],
+    ['JWT_PARTNER_CLAIM', ['x'.repeat(256)], 'the name of a claim'],
     [
       'SHARED_TENANT_DATABASE',
       [
@@ -375,7 +436,7 @@ describe('problems', () => {
     expect(errorOf({ ...served, HOST }).message).toMatch(/^HOST: .*AUTH_MODE=open/);
   });
 
-  it('refuses AUTH_MODE=jwt on any HOST, as this version has none', () => {
+  it('refuses AUTH_MODE=jwt without a way to verify tokens, on any HOST', () => {
     expect(named({ AUTH_MODE: 'jwt' })).toEqual(['AUTH_MODE']);
     expect(named({ ...served, AUTH_MODE: 'jwt', HOST: '0.0.0.0' })).toEqual(['AUTH_MODE']);
   });

@@ -118,6 +118,7 @@ export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): P
           RATE_LIMIT_CREATIONS_PER_MINUTE: '0',
           STANDBY_DATABASES: '0',
           STANDBY_SCHEMAS: '0',
+          RATE_LIMIT_FAILED_CREDENTIALS_PER_MINUTE: '0',
           LOG_FORMAT: 'json',
           LOG_LEVEL: 'trace',
           SHUTDOWN_GRACE_SECONDS: '5',

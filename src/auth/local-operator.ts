@@ -8,8 +8,10 @@ const operator: Caller = {
   kind: 'OPERATOR',
   subject: 'local-operator',
   partner: null,
+  scope: null,
   roles,
   permissions: permissionsOf(roles),
+  credential: { kind: 'none' },
 };
 
 /**

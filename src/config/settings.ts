@@ -23,6 +23,7 @@ import {
   tableName,
   folder,
 } from './rules.ts';
+import { claimName, jwksUrl, publicKey, tokenSecret } from './keys.ts';
 import { optional, optionalList, setting, type Setting, type Start } from './setting.ts';
 
 /** The settings, as groups of names in the code. */
@@ -97,6 +98,27 @@ export const groups = {
     mode: setting('AUTH_MODE', oneOf(['open', 'jwt']), (start) =>
       start.embedded ? 'open' : 'jwt',
     ),
+    /** How tokens are proved: exactly one of these with `jwt`, at most one with `open`. */
+    jwksUrl: optional('JWT_JWKS_URL', one(jwksUrl, 'an https address, or http on this machine')),
+    publicKey: optional(
+      'JWT_PUBLIC_KEY',
+      one(
+        publicKey,
+        'a public key in PEM (SPKI): RSA of at least 2048 bits, P-256, P-384, P-521 or Ed25519',
+      ),
+    ),
+    /** Of HS256. */
+    secret: optional('JWT_SECRET', one(tokenSecret, 'at least 32 bytes'), masked),
+    issuer: optional('JWT_ISSUER', z.string()),
+    audience: optional('JWT_AUDIENCE', z.string()),
+    rolesClaim: setting('JWT_ROLES_CLAIM', one(claimName, 'the name of a claim'), 'roles'),
+    partnerClaim: setting('JWT_PARTNER_CLAIM', one(claimName, 'the name of a claim'), 'partner'),
+    /** Of each client address; 0: no limit. */
+    failuresPerMinute: setting(
+      'RATE_LIMIT_FAILED_CREDENTIALS_PER_MINUTE',
+      whole(0, 1_000_000),
+      '100',
+    ),
   },
   provisioning: {
     /** Of each caller; 0: no limit. */
@@ -115,6 +137,8 @@ export const groups = {
     apiKeyPrefix: setting('API_KEY_PREFIX', keyPrefix(), 'tk_'),
     /** Random characters. */
     apiKeyLength: setting('API_KEY_LENGTH', whole(32, 256), '32'),
+    /** How long a key works on after its rotation. */
+    apiKeyOverlapSeconds: setting('API_KEY_OVERLAP_SECONDS', whole(0, int32Max), '86400'),
   },
   /** Of tenants' databases. */
   tenants: {

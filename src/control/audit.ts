@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { controlSchema, type Control } from './database.ts';
 import { readPage, type Page, type PageRequest } from './pages.ts';
-import type { Scope, TenantStatus } from './tenants.ts';
+import { scoped, type Scope, type TenantStatus } from './tenants.ts';
 
 /** One line of the audit log: who did what, from which state to which. */
 export interface AuditRecord {
@@ -87,8 +87,7 @@ export function listAudit(
   filter: AuditFilter,
   page: PageRequest,
 ): Promise<Page<AuditEntry>> {
-  const query = table(control);
-  if (scope !== null) void query.where('partner', scope.partner);
+  const query = scoped(table(control), scope, 'tenant_id');
   if (filter.tenantId !== undefined) void query.where('tenant_id', filter.tenantId);
   if (filter.actor !== undefined) void query.where('actor', filter.actor);
   if (filter.action !== undefined) void query.where('action', filter.action);

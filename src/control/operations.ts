@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import type { FailureCode } from '../errors.ts';
 import { controlSchema, type Control } from './database.ts';
 import { readPage, type Page, type PageRequest } from './pages.ts';
-import type { Scope } from './tenants.ts';
+import { scoped, type Scope } from './tenants.ts';
 
 export const operationKinds = [
   'CREATE',
@@ -115,7 +115,7 @@ export async function findOperation(
   scope: Scope,
   id: string,
 ): Promise<Operation | null> {
-  const query = scoped(table(control), scope).where('id', id);
+  const query = scoped(table(control), scope, 'tenant_id').where('id', id);
   return ((await query.first(columns)) as Operation | undefined) ?? null;
 }
 
@@ -125,7 +125,7 @@ export async function findCurrentOperation(
   scope: Scope,
   tenantId: string,
 ): Promise<Operation | null> {
-  const query = scoped(table(control), scope)
+  const query = scoped(table(control), scope, 'tenant_id')
     .where('tenant_id', tenantId)
     .orderByRaw('finished_at IS NULL DESC, created_at DESC, id');
   return ((await query.first(columns)) as Operation | undefined) ?? null;
@@ -145,7 +145,7 @@ export function listOperations(
   filter: OperationFilter,
   page: PageRequest,
 ): Promise<Page<Operation>> {
-  const query = scoped(table(control), scope);
+  const query = scoped(table(control), scope, 'tenant_id');
   if (filter.kind !== undefined) void query.whereIn('kind', filter.kind);
   if (filter.status !== undefined) void query.whereIn('status', filter.status);
   if (filter.tenantId !== undefined) void query.where('tenant_id', filter.tenantId);
@@ -237,10 +237,6 @@ function held(control: Control, hold: OperationHold): Knex.QueryBuilder {
 
 function table(control: Control): Knex.QueryBuilder {
   return control.withSchema(controlSchema).from('operations');
-}
-
-function scoped(query: Knex.QueryBuilder, scope: Scope): Knex.QueryBuilder {
-  return scope === null ? query : query.where('partner', scope.partner);
 }
 
 function fromRow(row: Record<string, unknown>): Operation {

@@ -78,8 +78,8 @@ export const tenantColumns = {
   lastActivityAt: 'last_activity_at',
 } as const satisfies Record<keyof Tenant, string>;
 
-/** Whose rows a query may see: a partner's own, or (null) everybody's. */
-export type Scope = { readonly partner: string } | null;
+/** Which rows a query may see: a partner's own, those of one tenant, or (null) everybody's. */
+export type Scope = { readonly partner: string } | { readonly tenantId: string } | null;
 
 export type TenantKey =
   | { readonly id: string }
@@ -265,9 +265,16 @@ export function tenantTable(control: Control): Knex.QueryBuilder {
   return control.withSchema(controlSchema).from('tenants');
 }
 
-/** The rows of a query that the scope may see. */
-export function scoped(query: Knex.QueryBuilder, scope: Scope): Knex.QueryBuilder {
-  return scope === null ? query : query.where('partner', scope.partner);
+/** The rows of a query that the scope may see; `tenantColumn` is where they name their tenant. */
+export function scoped(
+  query: Knex.QueryBuilder,
+  scope: Scope,
+  tenantColumn = 'id',
+): Knex.QueryBuilder {
+  if (scope === null) return query;
+  return 'partner' in scope
+    ? query.where('partner', scope.partner)
+    : query.where(tenantColumn, scope.tenantId);
 }
 
 function changedTenant(rows: readonly Record<string, unknown>[], expected: string): Tenant {

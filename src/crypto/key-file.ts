@@ -36,7 +36,7 @@ async function readKey(path: string): Promise<string | null> {
     // Not replaced by a new key: what the lost one sealed would never open again.
     throw new SettingError(
       'DATA_DIR',
-      `${path} holds no encryption key (32 bytes in base64url); put the key back, or delete the file if nothing was sealed with it`,
+      `${path} holds no key (32 bytes in base64url); put the key back, or delete the file if nothing was made with it`,
     );
   }
   return key;

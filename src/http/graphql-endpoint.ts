@@ -1,10 +1,20 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Recognition } from '../auth/recognition.ts';
+import { Refusal } from '../errors.ts';
+import type { Caller } from '../provisioning/caller.ts';
+import { toGraphQLError } from '../schema/errors.ts';
 import { maxBodyBytes, readWholeBody } from './body.ts';
 import type { GraphiQLPage } from './graphiql.ts';
 import type { GraphQLServer } from './graphql.ts';
 import { headerOf, type Incoming } from './incoming.ts';
 
 export const graphqlPath = '/graphql';
+
+export interface GraphQLEndpointOptions {
+  readonly graphql: GraphQLServer;
+  readonly graphiql: GraphiQLPage | null;
+  readonly recognise: Recognition;
+}
 
 /**
  * Serves `/graphql`: the page for a browser, and everything else through yoga. What yoga would take
@@ -14,13 +24,21 @@ export async function serveGraphQL(
   request: IncomingMessage,
   response: ServerResponse,
   incoming: Incoming,
-  {
-    graphql,
-    graphiql,
-  }: { readonly graphql: GraphQLServer; readonly graphiql: GraphiQLPage | null },
+  { graphql, graphiql, recognise }: GraphQLEndpointOptions,
 ): Promise<void> {
   if (graphiql !== null && request.method === 'GET' && wantsPage(request)) {
     await graphiql.serve(request, response);
+    return;
+  }
+  let caller: Caller;
+  try {
+    caller = await recognise(incoming);
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    const { message, extensions } = toGraphQLError(error);
+    const { http, code } = extensions as unknown as RefusedExtensions;
+    for (const [name, value] of Object.entries(http.headers)) response.setHeader(name, value);
+    refuseGraphQL(response, http.status, message, { code });
     return;
   }
   if (request.method === 'POST') {
@@ -47,7 +65,7 @@ export async function serveGraphQL(
     refuseGraphQL(response, 400, 'variables and extensions must be JSON', badRequest);
     return;
   }
-  await graphql(request, response, { incoming });
+  await graphql(request, response, { incoming, caller });
 }
 
 function wantsPage(request: IncomingMessage): boolean {
@@ -79,6 +97,11 @@ function isJson(text: string): boolean {
   } catch {
     return false;
   }
+}
+
+interface RefusedExtensions {
+  readonly code: string;
+  readonly http: { readonly status: number; readonly headers: Readonly<Record<string, string>> };
 }
 
 const badRequest = { code: 'BAD_REQUEST' } as const;

@@ -6,10 +6,10 @@ import {
   type Source,
 } from 'graphql';
 import { createYoga, isAsyncIterable, type Plugin, type YogaServerInstance } from 'graphql-yoga';
-import type { Recognition } from '../auth/recognition.ts';
+import type { AccessWatch } from '../auth/access-watch.ts';
 import type { Caller } from '../provisioning/caller.ts';
 import type { Context, Gateway } from '../schema/context.ts';
-import { presentError, presentErrors } from '../schema/errors.ts';
+import { presentErrors } from '../schema/errors.ts';
 import { schema } from '../schema/index.ts';
 import { limitsRule, refuseLongDocument } from '../schema/limits.ts';
 import { createLoaders } from '../schema/loaders.ts';
@@ -18,14 +18,15 @@ import { subscriptionErrors, type ResultStream } from './subscriptions.ts';
 
 export interface GraphQLOptions {
   readonly gateway: Gateway;
-  readonly recognise: Recognition;
+  readonly access: AccessWatch;
   readonly introspection: boolean;
 }
 
-interface ServerContext {
+/** A request, and who makes it. */
+export interface ServerContext {
   readonly incoming: Incoming;
-  /** Where the transport has recognised it already. */
-  readonly caller?: Caller;
+  /** Recognised before anything of the document was looked at: strangers learn nothing from it. */
+  readonly caller: Caller;
 }
 
 export type GraphQLServer = YogaServerInstance<ServerContext, Context>;
@@ -41,11 +42,11 @@ export function createGraphQL(options: GraphQLOptions): GraphQLServer {
     multipart: false,
     logging: false,
     cors: false, // one policy for everything: cors.ts
-    context: (given) => createContext(given, options),
+    context: (given) => createContext(given, options.gateway),
     plugins: [
       limits(options.introspection),
       errors(options.gateway),
-      subscriptionErrors(options.gateway),
+      subscriptionErrors({ log: options.gateway.log, access: options.access }),
     ],
     maskedErrors: { maskError },
   });
@@ -56,9 +57,9 @@ export async function executeInProcess(
   server: GraphQLServer,
   document: string,
   variables: Readonly<Record<string, unknown>>,
-  incoming: Incoming,
+  request: ServerContext,
 ): Promise<ExecutionResult> {
-  return runInProcess(server, incoming, ({ execute }, contextValue) => {
+  return runInProcess(server, request, ({ execute }, contextValue) => {
     const args = { schema, document: parsed(document), variableValues: variables, contextValue };
     return execute(args) as Promise<ExecutionResult>;
   });
@@ -69,9 +70,9 @@ export async function subscribeInProcess(
   server: GraphQLServer,
   document: string,
   variables: Readonly<Record<string, unknown>>,
-  incoming: Incoming,
+  request: ServerContext,
 ): Promise<ExecutionResult | ResultStream> {
-  return runInProcess(server, incoming, ({ subscribe }, contextValue) => {
+  return runInProcess(server, request, ({ subscribe }, contextValue) => {
     const args = { schema, document: parsed(document), variableValues: variables, contextValue };
     return subscribe(args) as Promise<ExecutionResult | ResultStream>;
   });
@@ -79,18 +80,11 @@ export async function subscribeInProcess(
 
 async function runInProcess<T>(
   server: GraphQLServer,
-  incoming: Incoming,
+  request: ServerContext,
   run: (engine: ReturnType<GraphQLServer['getEnveloped']>, contextValue: unknown) => Promise<T>,
-): Promise<T | ExecutionResult> {
-  const engine = server.getEnveloped({ incoming });
-  let contextValue: unknown;
-  try {
-    contextValue = await engine.contextFactory();
-  } catch (error) {
-    if (error instanceof GraphQLError) return { errors: [error] };
-    throw error;
-  }
-  return run(engine, contextValue);
+): Promise<T> {
+  const engine = server.getEnveloped({ ...request });
+  return run(engine, await engine.contextFactory());
 }
 
 const documents = new Map<string, ReturnType<typeof parse>>();
@@ -105,27 +99,18 @@ function parsed(document: string): ReturnType<typeof parse> {
   return node;
 }
 
-async function createContext(
-  { caller: recognised, incoming }: ServerContext,
-  options: GraphQLOptions,
-): Promise<Context> {
-  const { gateway, recognise } = options;
-  try {
-    const caller = recognised ?? (await recognise(incoming));
-    return {
-      caller,
-      gateway,
-      loaders: createLoaders(gateway, caller),
-      requestId: incoming.requestId,
-      ipAddress: incoming.ipAddress,
-      idempotencyKey: incoming.idempotencyKey,
-      apiKeyOnCreate: incoming.apiKeyOnCreate,
-      onRateLimit: incoming.onRateLimit,
-      signal: incoming.signal,
-    };
-  } catch (error) {
-    throw presentError(error, { log: gateway.log, requestId: incoming.requestId });
-  }
+function createContext({ caller, incoming }: ServerContext, gateway: Gateway): Context {
+  return {
+    caller,
+    gateway,
+    loaders: createLoaders(gateway, caller),
+    requestId: incoming.requestId,
+    ipAddress: incoming.ipAddress,
+    idempotencyKey: incoming.idempotencyKey,
+    apiKeyOnCreate: incoming.apiKeyOnCreate,
+    onRateLimit: incoming.onRateLimit,
+    signal: incoming.signal,
+  };
 }
 
 /** Limits on documents. Parsing and validation run on every transport; request hooks do not. */

@@ -1,12 +1,17 @@
 import { Hono } from 'hono';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { Logger } from 'pino';
+import type { Recognition } from '../auth/recognition.ts';
+import { Refusal } from '../errors.ts';
+import type { Caller } from '../provisioning/caller.ts';
 import { dialects, errorFormFor } from '../rest/index.ts';
 import type { Reply } from '../rest/reply.ts';
 import type { Dialect, RestRequest, StreamRoute } from '../rest/route.ts';
-import { runRoute } from '../rest/run.ts';
+import { runRoute, topLevelProblem } from '../rest/run.ts';
+import { toGraphQLError } from '../schema/errors.ts';
 import { runStream } from '../rest/run-stream.ts';
 import { maxBodyBytes, readWholeBody } from './body.ts';
+import type { Incoming } from './incoming.ts';
 import { eventStreamResponse } from './event-stream-response.ts';
 import { executeInProcess, subscribeInProcess, type GraphQLServer } from './graphql.ts';
 import {
@@ -19,6 +24,7 @@ import type { StreamTimes } from './stream-times.ts';
 
 export interface RestOptions extends ServiceOptions {
   readonly graphql: GraphQLServer;
+  readonly recognise: Recognition;
   readonly times: StreamTimes;
   readonly log: Logger;
 }
@@ -39,6 +45,10 @@ export function createRestApp(options: RestOptions): Hono<RestEnv> {
       app.on(route.method, route.path, async (context) => {
         const incoming = context.env.incomingRequest;
         incoming.apiKeyOnCreate = dialect.apiKeyOnCreate;
+        // Before anything of the request is looked at: strangers learn no rules.
+        const recognised = await recogniseFor(dialect, incoming, options.recognise);
+        if ('reply' in recognised) return send(context, recognised.reply);
+        const { caller } = recognised;
         const request = await readRequest(context);
         if (request === null) {
           const message = `A request may have at most ${maxBodyBytes} bytes`;
@@ -46,12 +56,12 @@ export function createRestApp(options: RestOptions): Hono<RestEnv> {
           return send(context, { ...reply, headers: { Connection: 'close' } });
         }
         if ('event' in route) {
-          return sendEvents(context, dialect, route, request, options);
+          return sendEvents(context, dialect, route, { request, caller }, options);
         }
         const reply = await runRoute(dialect, route, request, {
           publicUrl: options.publicUrl,
           execute: (document, variables) =>
-            executeInProcess(options.graphql, document, variables, incoming),
+            executeInProcess(options.graphql, document, variables, { incoming, caller }),
         });
         return send(context, reply);
       });
@@ -77,16 +87,33 @@ export function createRestApp(options: RestOptions): Hono<RestEnv> {
   return app;
 }
 
+async function recogniseFor(
+  { errors }: Dialect,
+  incoming: Incoming,
+  recognise: Recognition,
+): Promise<{ readonly caller: Caller } | { readonly reply: Reply }> {
+  try {
+    return { caller: await recognise(incoming) };
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    const result = { errors: [toGraphQLError(error)] };
+    return {
+      reply:
+        topLevelProblem(result, errors) ?? errors({ code: error.code, message: error.message }),
+    };
+  }
+}
+
 async function sendEvents(
   context: RestContext,
   dialect: Dialect,
   route: StreamRoute,
-  request: RestRequest,
+  { request, caller }: { readonly request: RestRequest; readonly caller: Caller },
   { graphql, times }: RestOptions,
 ): Promise<Response> {
-  const { incomingRequest } = context.env;
+  const incoming = context.env.incomingRequest;
   const answer = await runStream(dialect, route, request, (document, variables) =>
-    subscribeInProcess(graphql, document, variables, incomingRequest),
+    subscribeInProcess(graphql, document, variables, { incoming, caller }),
   );
   if ('status' in answer) return send(context, answer);
   const response = eventStreamResponse(answer, times.keepAliveMs);

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
-import type { Recognition } from '../auth/recognition.ts';
+import type { AccessWatch } from '../auth/access-watch.ts';
 import { SettingError } from '../errors.ts';
 import { errorFormFor } from '../rest/index.ts';
 import type { GraphiQLPage } from './graphiql.ts';
@@ -21,8 +21,8 @@ export interface HttpOptions extends Omit<RestOptions, 'times'> {
   /** Origins that browsers may call from. */
   readonly corsOrigins: readonly string[];
   readonly trustedProxies: number;
-  /** For what is recognised once for many operations: a WebSocket. */
-  readonly recognise: Recognition;
+  /** Ends WebSockets whose caller's credentials hold no more. */
+  readonly access: AccessWatch;
   /** Other times than the usual ones; tests only. */
   readonly streamTimes: Partial<StreamTimes>;
 }

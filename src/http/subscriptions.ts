@@ -1,5 +1,7 @@
 import type { ExecutionResult } from 'graphql';
 import { isAsyncIterable, type Plugin } from 'graphql-yoga';
+import type { AccessWatch } from '../auth/access-watch.ts';
+import type { Refusal } from '../errors.ts';
 import type { Context } from '../schema/context.ts';
 import { presentError, presentErrors, type ErrorLog } from '../schema/errors.ts';
 
@@ -9,17 +11,23 @@ export type ResultStream = AsyncIterableIterator<ExecutionResult, undefined>;
 /**
  * Makes the errors of subscriptions fit to be shown, on every transport: those that keep one from
  * beginning, those in its results, and one that breaks it off, which none of the transports would
- * otherwise tell as anything but a broken connection.
+ * otherwise tell as anything but a broken connection. When what the caller proved itself with holds no
+ * more, the subscription ends with that as its error.
  */
-export function subscriptionErrors({ log }: Pick<ErrorLog, 'log'>): Plugin<Context> {
+export function subscriptionErrors({
+  log,
+  access,
+}: Pick<ErrorLog, 'log'> & { readonly access: AccessWatch }): Plugin<Context> {
   return {
     onSubscribe({ args }) {
-      const errorLog = { log, requestId: args.contextValue.requestId };
+      const { caller, requestId } = args.contextValue;
+      const errorLog = { log, requestId };
+      const whileAllowed: WhileAllowed = (ended) => access.watch(caller, ended);
       return {
         onSubscribeResult({ result, setResult }) {
           setResult(
             isAsyncIterable(result)
-              ? presentStream(result, errorLog)
+              ? presentStream(result, errorLog, whileAllowed)
               : presentErrors(result, errorLog),
           );
         },
@@ -28,29 +36,49 @@ export function subscriptionErrors({ log }: Pick<ErrorLog, 'log'>): Plugin<Conte
   };
 }
 
+/** Calls back when the right to the stream is gone; returns what stops that. */
+type WhileAllowed = (ended: (refusal: Refusal) => void) => () => void;
+
 // Not an `async function*`: `return` has to reach the source also while it is waited for.
-function presentStream(results: AsyncIterable<ExecutionResult>, errorLog: ErrorLog): ResultStream {
+function presentStream(
+  results: AsyncIterable<ExecutionResult>,
+  errorLog: ErrorLog,
+  whileAllowed: WhileAllowed,
+): ResultStream {
   const source = results[Symbol.asyncIterator]();
   const done = { done: true, value: undefined } as const;
+  let refusal: Refusal | null = null;
   let over = false;
+  const stopWatching = whileAllowed((reason) => {
+    refusal = reason;
+    // Whoever waits for the next result hears of it now; who reads later, then.
+    source.return?.().catch(() => undefined);
+  });
+
+  function end(): void {
+    over = true;
+    stopWatching();
+  }
+
   const stream: ResultStream = {
     [Symbol.asyncIterator]: () => stream,
     async next() {
       if (over) return done;
       try {
         const result = await source.next();
+        if (refusal !== null) throw refusal;
         if (result.done !== true) {
           return { done: false, value: presentErrors(result.value, errorLog) };
         }
       } catch (error) {
-        over = true;
+        end();
         return { done: false, value: { errors: [presentError(error, errorLog)] } };
       }
-      over = true;
+      end();
       return done;
     },
     async return() {
-      over = true;
+      end();
       await source.return?.();
       return done;
     },

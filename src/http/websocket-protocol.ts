@@ -6,9 +6,10 @@ import {
   type ExecutionResult,
   type GraphQLFormattedError,
 } from 'graphql';
-import { makeServer, type OperationResult, type Server } from 'graphql-ws';
+import { CloseCode, makeServer, type OperationResult, type Server } from 'graphql-ws';
 import type { Logger } from 'pino';
-import type { Recognition } from '../auth/recognition.ts';
+import type { AccessWatch } from '../auth/access-watch.ts';
+import type { Presented, Recognition } from '../auth/recognition.ts';
 import { Refusal } from '../errors.ts';
 import type { Caller } from '../provisioning/caller.ts';
 import { presentError, presentErrors } from '../schema/errors.ts';
@@ -19,6 +20,7 @@ import type { Incoming } from './incoming.ts';
 export interface ProtocolOptions {
   readonly graphql: GraphQLServer;
   readonly recognise: Recognition;
+  readonly access: AccessWatch;
   readonly log: Logger;
   /** From the opening of a socket to its `connection_init`, milliseconds. */
   readonly initMs: number;
@@ -30,8 +32,14 @@ export interface Connection {
   readonly incoming: Omit<Incoming, 'requestId'>;
   /** Recognised once, by `connection_init`. */
   caller: Caller | null;
+  /** What closes the socket when the caller's credentials hold no more watches until this is called. */
+  stopWatching: () => void;
+  /** Closes the socket. */
+  readonly close: (code: number, reason: string) => void;
 }
 
+/** WebSocket's own code for what may pass; after 4403 clients do not come back. */
+const tryAgainLater = 1013;
 /** Queries, mutations and subscriptions under way on one socket. */
 const maxOperations = 100;
 
@@ -39,6 +47,7 @@ const maxOperations = 100;
 export function createProtocol({
   graphql,
   recognise,
+  access,
   log,
   initMs,
 }: ProtocolOptions): Server<Connection> {
@@ -47,11 +56,16 @@ export function createProtocol({
 
     async onConnect({ extra, connectionParams = {} }) {
       try {
-        extra.caller = await recognise(credentialsOf(connectionParams, extra.incoming));
+        const caller = await recognise(credentialsOf(connectionParams, extra.incoming));
+        extra.caller = caller;
+        extra.stopWatching = access.watch(caller, () => {
+          extra.close(CloseCode.Forbidden, 'Forbidden');
+        });
         return true;
       } catch (error) {
-        if (error instanceof Refusal) return false; // closes with 4403
-        throw error;
+        if (!(error instanceof Refusal)) throw error;
+        if (error.code !== 'UNAUTHENTICATED') extra.close(tryAgainLater, 'Try again later');
+        return false; // closes with 4403
       }
     },
 
@@ -63,9 +77,11 @@ export function createProtocol({
       if (Object.keys(subscriptions).length > maxOperations) return [tooManyOperations()];
       const requestId = randomUUID();
       const incoming = { ...extra.incoming, requestId };
-      const caller = extra.caller === null ? {} : { caller: extra.caller };
-      const engine = graphql.getEnveloped({ incoming, ...caller });
+      const { caller } = extra;
+      if (caller === null) throw new Error('an operation came before connection_init');
+      const engine = graphql.getEnveloped({ incoming, caller });
       try {
+        await access.check(caller); // it may have been recognised long ago
         log.info({ requestId, operationName: operationName ?? null }, 'websocket operation');
         const document = engine.parse(query) as DocumentNode;
         const errors = engine.validate(schema, document) as readonly GraphQLError[];
@@ -106,12 +122,12 @@ interface Engine {
 /** From the parameters; clients that are no browsers may also send them as headers of the upgrade. */
 function credentialsOf(
   parameters: Record<string, unknown>,
-  { authorization, apiKey }: Connection['incoming'],
-) {
+  { authorization, apiKey, ipAddress }: Connection['incoming'],
+): Presented {
   const { authorization: given } = parameters;
-  if (given === undefined) return { authorization, apiKey };
+  if (given === undefined) return { authorization, apiKey, ipAddress };
   if (typeof given !== 'string') throw new Refusal('UNAUTHENTICATED', 'authorization is no text');
-  return { authorization: given, apiKey };
+  return { authorization: given, apiKey, ipAddress };
 }
 
 function tooManyOperations(): GraphQLError {

@@ -49,15 +49,20 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
   function serve(socket: WebSocket, request: IncomingMessage): void {
     const gone = new AbortController();
     const incoming = describeUpgrade(request, options.trustedProxies, gone.signal);
-    const connection: Connection = { incoming, caller: null };
+    const connection: Connection = {
+      incoming,
+      caller: null,
+      stopWatching: () => undefined,
+      close: (code, reason) => {
+        socket.close(code, reason);
+      },
+    };
     const alive = keepAlive(socket, times.keepAliveMs);
     const closed = protocol.opened(
       {
         protocol: socket.protocol,
         send: (message) => send(socket, message),
-        close: (code, reason) => {
-          socket.close(code, reason);
-        },
+        close: connection.close,
         onMessage: (handle) => {
           socket.on('message', (message) => {
             handle((message as Buffer).toString()).catch((error: unknown) => {
@@ -77,6 +82,7 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
     socket.once('close', (code, reason) => {
       clearInterval(alive);
       gone.abort();
+      connection.stopWatching();
       void closed(code, reason.toString());
       log.debug({ code, ipAddress: incoming.ipAddress }, 'websocket closed');
     });

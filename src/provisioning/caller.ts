@@ -14,6 +14,11 @@ export const permissions = [
 ] as const;
 export type Permission = (typeof permissions)[number];
 
+/** Whether a text is the name of a permission. */
+export function isPermission(text: string): text is Permission {
+  return (permissions as readonly string[]).includes(text);
+}
+
 export const callerKinds = ['OPERATOR', 'USER', 'TENANT'] as const;
 export type CallerKind = (typeof callerKinds)[number];
 
@@ -22,18 +27,28 @@ export interface Caller {
   readonly kind: CallerKind;
   /** Stable name of the caller within its kind; audit rows and limits are kept by it. */
   readonly subject: string;
-  /** Whose tenants it sees and makes; null: everybody's. */
+  /** Whose tenants it makes; null: nobody's in particular. */
   readonly partner: string | null;
+  /** Which rows it sees; null: all. */
+  readonly scope: Scope;
   readonly roles: readonly string[];
   readonly permissions: ReadonlySet<Permission>;
+  /** What it proved itself with, so that a stream ends when that no longer holds. */
+  readonly credential: Credential;
 }
+
+export type Credential =
+  /** None was asked for. */
+  | { readonly kind: 'none' }
+  | { readonly kind: 'token'; readonly expiresAt: Date }
+  | { readonly kind: 'apiKey'; readonly id: string };
 
 /** Partner of tenants that a caller without a partner makes and names none for. */
 export const platformPartner = 'platform';
 
 /** Which rows a caller may see. */
 export function scopeOf(caller: Caller): Scope {
-  return caller.partner === null ? null : { partner: caller.partner };
+  return caller.scope;
 }
 
 /** What idempotency keys and rate limits are bound to: kind, partner and subject together. */
@@ -42,11 +57,10 @@ export function identityOf(caller: Caller): string {
 }
 
 /**
- * Whose rows of the audit log a caller may see: its partner's, or (null) everybody's. Undefined: none,
+ * Whose rows of the audit log a caller may see: its partner's, or (null, `fleet:read`) everybody's. Undefined: none,
  * as a tenant, whose key is for its own data.
  */
 export function auditScopeOf(caller: Caller): Scope | undefined {
   if (caller.kind === 'TENANT') return undefined;
-  if (caller.partner !== null) return { partner: caller.partner };
-  return caller.permissions.has('fleet:read') ? null : undefined;
+  return caller.permissions.has('fleet:read') ? null : (caller.scope ?? undefined);
 }

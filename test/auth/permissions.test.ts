@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { permissionsOf } from '../../src/auth/permissions.ts';
-import { identityOf, permissions, scopeOf, type Caller } from '../../src/provisioning/caller.ts';
+import { permissionsOf, seesEverything } from '../../src/auth/permissions.ts';
+import { identityOf, permissions, type Caller } from '../../src/provisioning/caller.ts';
 
 const partnerAdmin = [
   'tenant:create',
@@ -45,7 +45,20 @@ describe('what roles may do', () => {
   });
 });
 
-describe('a caller', () => {
+describe('whose tenants roles are about', () => {
+  test.for<[roles: string[], everything: boolean]>([
+    [['platform-admin'], true],
+    [['partner-viewer', 'platform-admin'], true],
+    [['partner-admin'], false],
+    [['PLATFORM-ADMIN'], false],
+    [['__proto__'], false],
+    [[], false],
+  ])('%j: everybody’s? %s', ([roles, everything]) => {
+    expect(seesEverything(roles)).toBe(everything);
+  });
+});
+
+describe('identityOf', () => {
   const caller = (
     partner: string | null,
     subject = 's',
@@ -54,17 +67,13 @@ describe('a caller', () => {
     kind,
     subject,
     partner,
+    scope: null,
     roles: [],
     permissions: new Set(),
+    credential: { kind: 'none' },
   });
 
-  test('sees the rows of its partner; without one, all', () => {
-    expect(scopeOf(caller('acme'))).toEqual({ partner: 'acme' });
-    expect(scopeOf(caller(''))).toEqual({ partner: '' });
-    expect(scopeOf(caller(null))).toBeNull();
-  });
-
-  test('is told apart by kind, partner and subject together', () => {
+  test('tells callers apart by kind, partner and subject together', () => {
     const identities = [
       caller(null),
       caller('s'),

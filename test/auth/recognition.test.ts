@@ -1,17 +1,20 @@
 import { describe, expect, test, vi } from 'vitest';
 import { recogniseLocalOperator } from '../../src/auth/local-operator.ts';
-import { createRecognition, type Credentials } from '../../src/auth/recognition.ts';
+import { createRecognition, type Credentials, type Presented } from '../../src/auth/recognition.ts';
 import { Refusal } from '../../src/errors.ts';
 import { permissions, type Caller } from '../../src/provisioning/caller.ts';
 
-const nothing: Credentials = { authorization: null, apiKey: null };
-const something: Credentials = { authorization: 'Bearer x', apiKey: null };
+const from = { ipAddress: '127.0.0.1' };
+const nothing: Presented = { ...from, authorization: null, apiKey: null };
+const something: Presented = { ...from, authorization: 'Bearer x', apiKey: null };
 const caller = (subject: string): Caller => ({
   kind: 'USER',
   subject,
   partner: 'acme',
+  scope: { partner: 'acme' },
   roles: [],
   permissions: new Set(),
+  credential: { kind: 'none' },
 });
 
 describe('recognition', () => {
@@ -21,8 +24,8 @@ describe('recognition', () => {
     const late = vi.fn(() => caller('second'));
     const recognise = createRecognition([unknowing, knowing, late]);
     expect(await recognise(something)).toMatchObject({ subject: 'first' });
-    expect(unknowing).toHaveBeenCalledExactlyOnceWith(something);
-    expect(knowing).toHaveBeenCalledExactlyOnceWith(something);
+    expect(unknowing).toHaveBeenCalledExactlyOnceWith({ authorization: 'Bearer x', apiKey: null });
+    expect(knowing).toHaveBeenCalledExactlyOnceWith({ authorization: 'Bearer x', apiKey: null });
     expect(late).not.toHaveBeenCalled();
   });
 
@@ -42,8 +45,12 @@ describe('recognition', () => {
 
   test.for([
     [something, 'These credentials are not valid here'],
-    [{ authorization: null, apiKey: 'tk_x' }, 'These credentials are not valid here'],
-    [{ authorization: '', apiKey: null }, 'These credentials are not valid here'],
+    [{ ...from, authorization: null, apiKey: 'tk_x' }, 'These credentials are not valid here'],
+    [{ ...from, authorization: '', apiKey: null }, 'These credentials are not valid here'],
+    [
+      { ...from, authorization: 'Bearer x', apiKey: 'tk_x' },
+      'Present one of Authorization and X-API-Key, not both',
+    ],
     [nothing, 'Credentials are required'],
   ] as const)('%j that nobody knows: %s', async ([credentials, message]) => {
     for (const recognisers of [[], [() => null, () => Promise.resolve(null)]]) {
@@ -61,8 +68,10 @@ describe('the local operator', () => {
       kind: 'OPERATOR',
       subject: 'local-operator',
       partner: null,
+      scope: null,
       roles: ['platform-admin'],
       permissions: new Set(permissions),
+      credential: { kind: 'none' },
     });
   });
 

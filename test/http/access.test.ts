@@ -33,7 +33,8 @@ describe('AUTH_MODE=open: credentials that are presented are never ignored', () 
     ['X-API-Key', ''],
   ] as const)('%s: %s is 401 with WWW-Authenticate', async ([name, value]) => {
     const headers = { ...json, [name]: value };
-    const message = 'These credentials are not valid here';
+    const isKey = name === 'X-API-Key' || value.startsWith('Bearer tk_');
+    const message = isKey ? 'The API key is not valid' : 'These credentials are not valid here';
     const before = await countTenants(world);
 
     const rest = await exchange(gateway.url, { ...create, headers });

@@ -206,6 +206,7 @@ async function build(
     },
     placement: createPlacement({ clusters: configured.list, watch }),
     rules: { ...provisioning, ...tenants },
+    apiKeyOverlapSeconds: provisioning.apiKeyOverlapSeconds,
     creationLimit: createRateLimit(control, 'creations', provisioning.creationsPerMinute),
   });
   // Made at once where DATA_DIR is ours, so that all keys are there to be saved after the first start.

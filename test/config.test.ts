@@ -130,9 +130,7 @@ describe('readConfig with DATABASE_URL', () => {
 
   const parties = { JWT_ISSUER: 'https://issuer.test', JWT_AUDIENCE: 'tenantry' };
   const secret = { JWT_SECRET: 'swordfish '.repeat(4) };
-  const pem = generateKeyPairSync('ed25519')
-    .publicKey.export({ type: 'spki', format: 'pem' })
-    .toString();
+  const pem = generateKeyPairSync('ed25519').publicKey.export({ type: 'spki', format: 'pem' });
 
   it.each([
     [secret],

@@ -145,13 +145,20 @@ export async function expireApiKeys(
   return ends.length === 0 ? null : new Date(Math.max(...ends));
 }
 
-/** Takes a key its effect, for good. False: the tenant has no such key. */
-export async function revokeApiKey(trx: Control, tenantId: string, id: string): Promise<boolean> {
-  const changed = await table(trx)
+/** Takes a key its effect, for good. UNKNOWN: the tenant has no such key. The tenant's row is locked. */
+export async function revokeApiKey(
+  trx: Control,
+  tenantId: string,
+  id: string,
+): Promise<'DONE' | 'WAS_DONE' | 'UNKNOWN'> {
+  const key = (await table(trx)
     .where({ tenant_id: tenantId, id })
     .whereNotNull('activated_at')
-    .update({ revoked_at: trx.raw('coalesce(revoked_at, now())') });
-  return changed === 1;
+    .first({ revokedAt: 'revoked_at' })) as { revokedAt: Date | null } | undefined;
+  if (key === undefined) return 'UNKNOWN';
+  if (key.revokedAt !== null) return 'WAS_DONE';
+  await table(trx).where({ id }).update({ revoked_at: trx.fn.now() });
+  return 'DONE';
 }
 
 function usable(control: Control): Knex.QueryBuilder {

@@ -57,7 +57,7 @@ export class TokenError extends Error {
 /** How far clocks may be apart, seconds. */
 export const clockToleranceSeconds = 10;
 /** The longest token that is looked at, bytes: longer ones cost more than they can be worth. */
-export const maxTokenBytes = 16 * 1024;
+const maxTokenBytes = 16 * 1024;
 /** Bits of the shortest RSA key that is taken. */
 const minRsaBits = 2048;
 /** Verified tokens that are remembered. */

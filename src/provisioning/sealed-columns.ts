@@ -37,7 +37,7 @@ export const sealedColumns: readonly (SealedColumn & { readonly purpose: string 
     column: 'api_key_encrypted',
     key: { caller: 'text', mutation: 'text', key: 'text' },
     boundTo:
-      'SELECT operation.tenant_id FROM control_plane.operations operation WHERE operation.id = row.operation_id',
+      'SELECT coalesce(row.tenant_id, (SELECT operation.tenant_id FROM control_plane.operations operation WHERE operation.id = row.operation_id))',
     purpose: apiKeyPurpose,
   },
 ];

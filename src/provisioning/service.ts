@@ -1,3 +1,4 @@
+import { createApiKeys, type ApiKeys, type ApiKeysOptions } from './api-keys.ts';
 import { createCreation, type CreateTenant, type CreationOptions } from './creation.ts';
 import { createLifecycle, type Lifecycle, type LifecycleOptions } from './lifecycle.ts';
 import { createOutcomes } from './outcomes.ts';
@@ -6,7 +7,7 @@ import type { Runner } from './runner.ts';
 import { createUpdate, type UpdateTenant } from './update.ts';
 
 /** The domain's front door: what resolvers call. */
-export interface ProvisioningService extends Lifecycle {
+export interface ProvisioningService extends Lifecycle, ApiKeys {
   readonly createTenant: CreateTenant;
   readonly updateTenant: UpdateTenant;
   readonly revealTenantConnection: RevealTenantConnection;
@@ -14,6 +15,8 @@ export interface ProvisioningService extends Lifecycle {
 
 export interface ProvisioningOptions extends Omit<CreationOptions, 'outcomes'> {
   readonly runner: Runner;
+  /** How long an API key works on after its rotation, seconds. */
+  readonly apiKeyOverlapSeconds: ApiKeysOptions['apiKeyOverlapSeconds'];
 }
 
 /** Builds the domain's front door. */
@@ -26,6 +29,12 @@ export function createProvisioning(options: ProvisioningOptions): ProvisioningSe
     createTenant: createCreation({ ...options, outcomes }),
     updateTenant: createUpdate({ control, rules: options.rules, ...settings }),
     revealTenantConnection: createReveal({ control, keyRing }),
+    ...createApiKeys({
+      ...settings,
+      control,
+      keyRing,
+      apiKeyOverlapSeconds: options.apiKeyOverlapSeconds,
+    }),
     ...createLifecycle(lifecycle),
   };
 }

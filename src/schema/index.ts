@@ -6,6 +6,7 @@ import './tenant.ts';
 import './operation.ts';
 import './progress.ts';
 import './tenants-page.ts';
+import './api-key-mutations.ts';
 import './create-tenant.ts';
 import './delete-tenant.ts';
 import './update-tenant.ts';

@@ -17,7 +17,7 @@ const now = (): number => Math.floor(Date.now() / 1000);
 const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const p256 = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const ed25519 = generateKeyPairSync('ed25519');
-const pemOf = (key: KeyObject): string => key.export({ type: 'spki', format: 'pem' }).toString();
+const pemOf = (key: KeyObject): string => key.export({ type: 'spki', format: 'pem' });
 const secret = Buffer.alloc(32, 7);
 
 const usual = () => ({ iss: parties.issuer, aud: parties.audience, sub: 'me', exp: now() + 60 });
@@ -168,7 +168,7 @@ describe('a token signed with the private key of JWT_PUBLIC_KEY', () => {
     const odd = generateKeyPairSync('ec', { namedCurve: 'secp256k1' }).publicKey;
     expect(publicKeyProblem(pemOf(odd))).toContain('P-256');
     expect(publicKeyProblem(pemOf(generateKeyPairSync('x25519').publicKey))).toContain('RSA');
-    const secretPem = rsa.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+    const secretPem = rsa.privateKey.export({ type: 'pkcs8', format: 'pem' });
     expect(publicKeyProblem(secretPem)).toContain('public key');
     expect(publicKeyProblem('no key')).toContain('public key');
     expect(publicKeyProblem(pemOf(rsa.publicKey))).toBeNull();
@@ -316,7 +316,6 @@ describe('a token whose keys are at JWT_JWKS_URL', () => {
       answer = broken;
       await verify(await sign(rsa.privateKey, { alg: 'RS256', kid: 'a' }, { sub: 'another' }));
     },
-    20_000,
   );
 
   test('cannot be checked when nobody listens there', async () => {

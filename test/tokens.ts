@@ -12,7 +12,7 @@ export const tokenSettings = {
 const secret = new TextEncoder().encode(tokenSettings.JWT_SECRET);
 
 /** A token of that issuer; `claims` may replace any of the usual ones, undefined leaves one out. */
-export async function makeToken(claims: Readonly<Record<string, unknown>> = {}): Promise<string> {
+async function makeToken(claims: Readonly<Record<string, unknown>> = {}): Promise<string> {
   const now = Math.floor(Date.now() / 1000);
   return new SignJWT({
     iss: tokenSettings.JWT_ISSUER,

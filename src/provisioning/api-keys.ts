@@ -18,7 +18,7 @@ import { scopeOf } from './caller.ts';
 import { idempotencyMismatch, idempotencyOf, type Idempotency } from './idempotency.ts';
 import { looksLikeUuid } from './names.ts';
 import type { Request } from './request.ts';
-import { apiKeyPurpose } from './reserve.ts';
+import { apiKeyPurpose } from './record-tenant.ts';
 
 export interface RotateApiKeyInput {
   /** The tenant's. */

@@ -39,8 +39,6 @@ const missing: readonly string[] = [
   'Mutation.purgeTenant',
   'Mutation.suspendTenant',
   'Mutation.resumeTenant',
-  'Mutation.rotateTenantApiKey',
-  'Mutation.revokeTenantApiKey',
   'Mutation.rotateTenantCredentials',
   // what is done to an operation
   'Mutation.cancelOperation',

@@ -56,9 +56,16 @@ export function listTenants(
 export async function listTenantsByPage(
   control: Control,
   scope: Scope,
-  page: { readonly number: number; readonly limit: number },
+  page: {
+    readonly number: number;
+    readonly limit: number;
+    /** Null: all but those that a list hides. */
+    readonly status: readonly TenantStatus[] | null;
+  },
 ): Promise<{ readonly tenants: readonly Tenant[]; readonly total: number }> {
-  const list = scoped(tenantTable(control), scope).whereNotIn('status', hiddenStatuses);
+  const list = scoped(tenantTable(control), scope);
+  if (page.status === null) void list.whereNotIn('status', hiddenStatuses);
+  else void list.whereIn('status', page.status);
   const counted = (await list.clone().count({ count: '*' }).first()) as { count: number };
   const tenants = (await list
     .select(tenantColumns)

@@ -13,7 +13,7 @@ export interface RouteDocs {
   /** Bodies that work as they are, by name; of every route that takes one. */
   readonly requests?: Readonly<Record<string, RequestExample>>;
   /** Request headers that only this route reads. */
-  readonly requestHeaders?: readonly 'Last-Event-ID'[];
+  readonly requestHeaders?: readonly ('Last-Event-ID' | 'If-Match')[];
   /** Its answers by status, apart from problems. */
   readonly replies: Readonly<Record<number, ReplyDocs>>;
   /**

@@ -1,7 +1,8 @@
 import type { ReplyHeader } from './docs.ts';
 
 /** Request headers that routes read, beside those of HTTP itself. */
-export type RequestHeader = 'X-Request-Id' | 'Idempotency-Key' | 'Prefer' | 'Last-Event-ID';
+export type RequestHeader =
+  'X-Request-Id' | 'Idempotency-Key' | 'Prefer' | 'Last-Event-ID' | 'If-Match';
 
 interface ParameterDocs {
   readonly description: string;
@@ -63,7 +64,8 @@ export const headerDocs: Readonly<Record<ReplyHeader, HeaderDocs>> = {
     example: 'Bearer',
   },
   ETag: {
-    description: 'For `If-None-Match`: `304` while nothing has changed.',
+    description:
+      'Of this version. For `If-Match`, where a change takes it; of pages for `If-None-Match`: `304` while nothing has changed.',
     required: true,
     schema: { type: 'string' },
     example: '"x2hYb0Wc4m1kQd9uPfL3aw"',
@@ -89,6 +91,10 @@ export const parameterDocs: Readonly<Record<RequestHeader, ParameterDocs>> = {
   },
   Prefer: {
     description: '`respond-async`: answer `202` at once, with the operation to follow (RFC 7240).',
+    schema: { type: 'string' },
+  },
+  'If-Match': {
+    description: 'The `ETag` that you know: `412` when another version is there by now.',
     schema: { type: 'string' },
   },
   'Last-Event-ID': {

@@ -2,7 +2,7 @@ import type { RouteDocs } from './docs.ts';
 import type { Components, JsonSchema } from './openapi-components.ts';
 import type { RequestHeader } from './openapi-headers.ts';
 import { describeResponses, type Chapter } from './openapi-responses.ts';
-import { isMutation } from './problems.ts';
+import { isMutation, runsOperation } from './problems.ts';
 import type { DocumentedRoute } from './route.ts';
 
 /** An operation object of OpenAPI. */
@@ -20,6 +20,7 @@ export function describeOperation(
     summary: docs.summary,
     description: docs.description,
     ...(route.document === undefined ? { security: [] } : {}),
+    ...(chapter.tokenOnly === true ? { security: [{ bearer: [] }] } : {}),
     parameters: [
       ...pathParameters(route.path, docs),
       ...queryParameters(route, components),
@@ -63,7 +64,8 @@ function queryParameters({ query }: DocumentedRoute, components: Components): ob
 
 function requestHeaders(route: DocumentedRoute): RequestHeader[] {
   return [
-    ...(isMutation(route) ? (['Idempotency-Key', 'Prefer'] as const) : []),
+    ...(isMutation(route) ? (['Idempotency-Key'] as const) : []),
+    ...(runsOperation(route) ? (['Prefer'] as const) : []),
     ...(route.docs.requestHeaders ?? []),
     'X-Request-Id',
   ];

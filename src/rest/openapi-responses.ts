@@ -7,7 +7,7 @@ import { problemDocs, problemsOf } from './problems.ts';
 import type { Dialect, DocumentedRoute, RestRequest } from './route.ts';
 
 /** A contract, or what stands beside them: the routes of one chapter. */
-export type Chapter = Pick<Dialect, 'errors' | 'docs'> & {
+export type Chapter = Pick<Dialect, 'errors' | 'docs' | 'tokenOnly'> & {
   readonly routes: readonly DocumentedRoute[];
 };
 

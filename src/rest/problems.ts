@@ -107,9 +107,8 @@ const withBody: readonly ProblemCode[] = [
 const withMutation: readonly ProblemCode[] = [
   'INVALID', // its idempotency key may be
   'IDEMPOTENCY_MISMATCH',
-  'PROVISIONING_FAILED',
-  'TIMED_OUT',
 ];
+const withOperation: readonly ProblemCode[] = ['PROVISIONING_FAILED', 'TIMED_OUT'];
 
 /** What creations of one tenant add to it, beside what is taken. */
 export const creationProblems = messagesOf('LIMIT_EXCEEDED', 'RATE_LIMITED', 'UNAVAILABLE');
@@ -128,12 +127,19 @@ export function problemsOf(route: DocumentedRoute, open: boolean): readonly Prob
       ...(route.body === undefined ? [] : withBody),
       ...(route.query === undefined ? [] : (['INVALID'] as const)),
       ...(isMutation(route) ? withMutation : []),
+      ...(runsOperation(route) ? withOperation : []),
+      ...(route.ifMatch === true ? (['VERSION_MISMATCH'] as const) : []),
       ...(Object.keys(route.docs.problems ?? {}) as ProblemCode[]),
     ]),
   ];
 }
 
-/** Whether a route changes something: then it takes an idempotency key, and can be waited for. */
+/** Whether a route begins an operation: then it can be waited for. */
+export function runsOperation(route: DocumentedRoute): boolean {
+  return isMutation(route) && /\boperation \{/.test(route.document ?? '');
+}
+
+/** Whether a route changes something: then it takes an idempotency key. */
 export function isMutation({ document }: DocumentedRoute): boolean {
   return /^\s*mutation\b/.test(document ?? '');
 }

@@ -25,6 +25,8 @@ export interface RouteInput<Body, Query = unknown> {
   readonly query: Query;
   /** Id of the tenant that the path names, found by `tenantKey`; empty without one. */
   readonly tenantId: string;
+  /** The version that `If-Match` names, on routes that read it; null: any. */
+  readonly expectedVersion: number | null;
   /** False on `Prefer: respond-async`. */
   readonly wait: boolean;
   /** In front of paths in links; empty: paths alone. */
@@ -73,6 +75,10 @@ export interface Route<Body = unknown, Data = Record<string, unknown>, Query = u
    * its id: it is looked up first, and not there is 404.
    */
   readonly tenantKey?: string;
+  /** Statuses of tenants that are there for this route; absent: any. */
+  readonly tenantStatuses?: readonly string[];
+  /** Whether `If-Match` is compared with the version of the tenant that `tenantKey` names. */
+  readonly ifMatch?: boolean;
   /** The GraphQL document it runs, with one root field. */
   readonly document: string;
   readonly variables: (input: RouteInput<Body, Query>) => Readonly<Record<string, unknown>>;
@@ -108,7 +114,7 @@ export interface StreamRoute<Data = Record<string, unknown>> {
 
 /** What `/openapi.json` needs of a route; one that is no contract's runs no document. */
 export type DocumentedRoute = Pick<Route, 'method' | 'path' | 'docs'> &
-  Partial<Pick<Route, 'body' | 'query' | 'document'>>;
+  Partial<Pick<Route, 'body' | 'query' | 'document' | 'ifMatch'>>;
 
 /** A contract: a table of routes, and the form of its errors. */
 export interface Dialect {
@@ -118,6 +124,8 @@ export interface Dialect {
   readonly errors: ErrorForm;
   /** Whether its creations hand out an API key. */
   readonly apiKeyOnCreate: boolean;
+  /** Whether callers need a token, whatever else would let them in. */
+  readonly tokenOnly?: boolean;
   readonly docs: DialectDocs;
   readonly routes: readonly (Route | StreamRoute)[];
 }

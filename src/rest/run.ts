@@ -13,6 +13,10 @@ export interface RunOptions {
 }
 
 const notFound = { code: 'NOT_FOUND', message: 'Not found' } as const;
+const otherVersion = {
+  code: 'VERSION_MISMATCH',
+  message: 'Another version is there by now',
+} as const;
 
 /** Answers one request by running its route's document. Rejects only on what is a bug or an outage. */
 export async function runRoute(
@@ -32,6 +36,7 @@ export async function runRoute(
     params: request.params,
     query: asked.query,
     tenantId: found.tenantId,
+    expectedVersion: found.expectedVersion,
     wait: !prefersAsync(request.header('prefer')),
     publicUrl: options.publicUrl,
   };
@@ -54,23 +59,43 @@ const lookup = /* GraphQL */ `
   query TenantId($id: ID, $number: Int, $slug: String) {
     tenant(id: $id, number: $number, slug: $slug) {
       id
+      status
+      version
     }
   }
 `;
+
+interface FoundTenant {
+  readonly tenantId: string;
+  readonly expectedVersion: number | null;
+}
 
 /** The tenant that the path names, where the route's document needs its id. */
 async function findTenantId(
   dialect: Dialect,
   route: Route,
-  { params }: RestRequest,
+  { header, params }: RestRequest,
   { execute }: RunOptions,
-): Promise<{ readonly tenantId: string } | { readonly reply: Reply }> {
-  if (route.tenantKey === undefined) return { tenantId: '' };
+): Promise<FoundTenant | { readonly reply: Reply }> {
+  if (route.tenantKey === undefined) return { tenantId: '', expectedVersion: null };
   const result = await execute(lookup, tenantVariables(params[route.tenantKey] ?? ''));
   const refused = topLevelProblem(result, dialect.errors);
   if (refused !== null) return { reply: refused };
-  const { tenant } = result.data as { tenant: { id: string } | null };
-  return tenant === null ? { reply: dialect.errors(notFound) } : { tenantId: tenant.id };
+  const { tenant } = result.data as {
+    tenant: { id: string; status: string; version: number } | null;
+  };
+  if (tenant === null || route.tenantStatuses?.includes(tenant.status) === false) {
+    return { reply: dialect.errors(notFound) };
+  }
+  const ifMatch = route.ifMatch === true ? header('if-match') : null;
+  if (ifMatch === null || ifMatch.trim() === '*') {
+    return { tenantId: tenant.id, expectedVersion: null };
+  }
+  // RFC 9110: any of the list, compared strongly. Whoever is faster is found by the mutation itself.
+  if (ifMatch.split(',').some((tag) => tag.trim() === `"${tenant.version}"`)) {
+    return { tenantId: tenant.id, expectedVersion: tenant.version };
+  }
+  return { reply: dialect.errors(otherVersion) };
 }
 
 function prefersAsync(prefer: string | null): boolean {

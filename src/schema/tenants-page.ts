@@ -4,7 +4,7 @@ import { Refusal } from '../errors.ts';
 import { scopeOf } from '../provisioning/caller.ts';
 import { builder } from './builder.ts';
 import { maxLimit } from './pages.ts';
-import { TenantType } from './tenant.ts';
+import { TenantStatusEnum, TenantType } from './tenant.ts';
 
 interface TenantsPage {
   readonly nodes: readonly Tenant[];
@@ -44,8 +44,12 @@ builder.queryField('tenantsPage', (t) =>
     args: {
       page: t.arg.int({ required: true, description: 'Which page, from 1.' }),
       limit: t.arg.int({ required: true, description: 'How many a page, 1 to 100.' }),
+      status: t.arg({
+        type: [TenantStatusEnum],
+        description: 'In one of these statuses. Default: all but FAILED and PURGED.',
+      }),
     },
-    resolve: async (_root, { page, limit }, { caller, gateway }) => {
+    resolve: async (_root, { page, limit, status }, { caller, gateway }) => {
       if (page < 1) throw new Refusal('BAD_USER_INPUT', 'page must be at least 1');
       if (limit < 1 || limit > maxLimit) {
         throw new Refusal('BAD_USER_INPUT', `limit must be 1 to ${maxLimit}`);
@@ -53,6 +57,7 @@ builder.queryField('tenantsPage', (t) =>
       const { tenants, total } = await listTenantsByPage(gateway.control, scopeOf(caller), {
         number: page,
         limit,
+        status: status ?? null,
       });
       return { nodes: tenants, page, limit, total };
     },

@@ -88,12 +88,16 @@ export function createRestApp(options: RestOptions): Hono<RestEnv> {
 }
 
 async function recogniseFor(
-  { errors }: Dialect,
+  { errors, tokenOnly = false }: Dialect,
   incoming: Incoming,
   recognise: Recognition,
 ): Promise<{ readonly caller: Caller } | { readonly reply: Reply }> {
   try {
-    return { caller: await recognise(incoming) };
+    const caller = await recognise(incoming);
+    if (tokenOnly && caller.credential.kind !== 'token') {
+      throw new Refusal('UNAUTHENTICATED', 'A token (JWT) is required here');
+    }
+    return { caller };
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     const result = { errors: [toGraphQLError(error)] };

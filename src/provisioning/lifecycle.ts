@@ -20,6 +20,8 @@ import { mayBecome } from './states.ts';
 export interface LifecycleInput {
   /** The tenant's. */
   readonly id: string;
+  /** Refused when the tenant is at another one. */
+  readonly expectedVersion?: number | null | undefined;
   readonly idempotencyKey?: string | null | undefined;
   /** Default true: resolve when the operation has ended. */
   readonly wait?: boolean | null | undefined;
@@ -82,7 +84,7 @@ async function change(
   }
   if (!looksLikeUuid(input.id)) return refused(notFound());
   const accepted = await options.control
-    .transaction((trx) => accept(trx, options, wanted, request, input.id, idempotency))
+    .transaction((trx) => accept(trx, options, wanted, request, input, idempotency))
     .catch((error: unknown) => {
       if (brokenConstraint(error) === 'idempotency_records_pkey') return null;
       throw error;
@@ -99,7 +101,7 @@ async function accept(
   options: LifecycleOptions,
   { kind, mutation, protectable, to }: Change,
   request: Request,
-  tenantId: string,
+  { id: tenantId, expectedVersion }: LifecycleInput,
   idempotency: Idempotency | null,
 ): Promise<AcceptedOperation | TenantOutcome> {
   const tenant = await lockTenant(trx, scopeOf(request.caller), tenantId);
@@ -110,6 +112,9 @@ async function accept(
   // for this very row.
   if (await hasOpenOperation(trx, tenantId)) return refused(busy());
   if (tenant.status === to) return { tenant, operation: null, apiKey: null, failures: [] };
+  if (expectedVersion != null && expectedVersion !== tenant.version) {
+    return refused(otherVersion(tenant, expectedVersion));
+  }
   if (!mayBecome(tenant.status, to)) return refused(wrongState(tenant, to));
   if (protectable && tenant.deletionProtection) return refused(protectedTenant());
   const [database] = await findTenantDatabases(trx, [tenantId]);
@@ -156,6 +161,11 @@ const idPath = ['input', 'id'] as const;
 
 function notFound() {
   return failure('NOT_FOUND', 'There is no tenant with this id', idPath);
+}
+
+function otherVersion({ version }: Tenant, expected: number) {
+  const message = `The tenant is at version ${version}, not ${expected}`;
+  return failure('VERSION_MISMATCH', message, ['input', 'expectedVersion']);
 }
 
 function busy() {

@@ -109,7 +109,10 @@ async function record(
   if (tenant === null) return refused(notFound());
   const changes = changesOf(tenant, command);
   const problem = await whyNot(trx, tenant, command, changes);
-  if (problem !== null) return refused(problem);
+  // As it is: whoever was slower sees what the faster one made of it.
+  if (problem !== null) {
+    return { tenant: problem.code === 'NOT_FOUND' ? null : tenant, failures: [problem] };
+  }
 
   const fields = Object.keys(changes);
   const changed = fields.length === 0 ? tenant : await updateTenantRow(trx, id, changes);

@@ -17,7 +17,6 @@ import { pageLinks, paginationSchema, paging } from './paging.ts';
 import { creationProblems } from './problems.ts';
 import type { Reply } from './reply.ts';
 import { route, type Dialect, type MutationPayload } from './route.ts';
-import { tenantVariables } from './tenant-key.ts';
 
 const root = '/api/provisioning/tenants';
 
@@ -155,11 +154,9 @@ const getRoute = route<null, { readonly tenant: CompanyResult | null }>({
   method: 'GET',
   path: `${root}/:id`,
   document: /* GraphQL */ `
-    query Tenant($id: ID, $number: Int, $slug: String) {
-      tenant(id: $id, number: $number, slug: $slug) { ${companyFields} }
-    }
+    query Tenant($id: ID!) { tenant(id: $id) { ${companyFields} } }
   `,
-  variables: ({ params }) => tenantVariables(params['id'] ?? ''),
+  variables: ({ params }) => ({ id: params['id'] }),
   respond: ({ tenant }) =>
     tenant === null || !shown.includes(tenant.status) ? null : found(tenant),
   docs: {
@@ -181,22 +178,28 @@ const updateDocument = /* GraphQL */ `
   }
 `;
 
+/** Contract D knows nothing of a tenant that is deleted. */
+function isGone({ updateTenant }: { readonly updateTenant: Payload }): boolean {
+  return updateTenant.tenant?.status === 'DELETED';
+}
+
+const noTenant = 'There is no tenant with this id';
+
 const updateProblems = {
-  NOT_FOUND: 'Not found',
+  NOT_FOUND: noTenant,
   TAKEN: "Tenant with name 'Example Corp' already exists",
 };
 
 const changeRoute = route<z.output<typeof companyChanges>, { readonly updateTenant: Payload }>({
   method: 'PATCH',
   path: `${root}/:id`,
-  tenantKey: 'id',
-  tenantStatuses: shown,
   ifMatch: true,
+  isGone,
   body: companyChanges,
   document: updateDocument,
-  variables: ({ body, tenantId, expectedVersion }) => ({
+  variables: ({ body, params, expectedVersion }) => ({
     input: {
-      id: tenantId,
+      id: params['id'],
       expectedVersion,
       uniqueName: true,
       // What is absent from the body is absent here.
@@ -226,14 +229,13 @@ const changeRoute = route<z.output<typeof companyChanges>, { readonly updateTena
 const replaceRoute = route<z.output<typeof company>, { readonly updateTenant: Payload }>({
   method: 'PUT',
   path: `${root}/:id`,
-  tenantKey: 'id',
-  tenantStatuses: shown,
   ifMatch: true,
+  isGone,
   body: company,
   document: updateDocument,
-  variables: ({ body, tenantId, expectedVersion }) => ({
+  variables: ({ body, params, expectedVersion }) => ({
     input: {
-      id: tenantId,
+      id: params['id'],
       expectedVersion,
       uniqueName: true,
       name: body.company_name,
@@ -275,7 +277,6 @@ const replaceRoute = route<z.output<typeof company>, { readonly updateTenant: Pa
 const deleteRoute = route<null, { readonly deleteTenant: Payload }>({
   method: 'DELETE',
   path: `${root}/:id`,
-  tenantKey: 'id',
   ifMatch: true,
   document: /* GraphQL */ `
     mutation DeleteTenant($input: DeleteTenantInput!) {
@@ -285,7 +286,9 @@ const deleteRoute = route<null, { readonly deleteTenant: Payload }>({
       }
     }
   `,
-  variables: ({ tenantId, wait }) => ({ input: { id: tenantId, wait } }),
+  variables: ({ params, expectedVersion, wait }) => ({
+    input: { id: params['id'], expectedVersion, wait },
+  }),
   respond: ({ deleteTenant: { operation } }, { wait }) => {
     if (operation == null) return null; // deleted already
     return wait ? { status: 204, body: null } : acceptedReply(operation);
@@ -299,7 +302,7 @@ const deleteRoute = route<null, { readonly deleteTenant: Payload }>({
     requestHeaders: ['If-Match'],
     replies: { 204: { description: 'It is deleted.' }, 202: acceptedDocs('DELETE') },
     problems: {
-      NOT_FOUND: 'Not found',
+      NOT_FOUND: noTenant,
       INVALID_STATE: 'Another operation on this tenant is under way',
       PROTECTED: 'Deletion protection of this tenant is on',
       PROVISIONING_FAILED: 'Step disable_login failed. Everything was undone.',

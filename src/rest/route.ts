@@ -75,10 +75,10 @@ export interface Route<Body = unknown, Data = Record<string, unknown>, Query = u
    * its id: it is looked up first, and not there is 404.
    */
   readonly tenantKey?: string;
-  /** Statuses of tenants that are there for this route; absent: any. */
-  readonly tenantStatuses?: readonly string[];
-  /** Whether `If-Match` is compared with the version of the tenant that `tenantKey` names. */
+  /** Whether it takes `If-Match`: its mutation gets the version that is named there. */
   readonly ifMatch?: boolean;
+  /** Whether what was refused is so because it is not there for this contract: 404. */
+  readonly isGone?: (data: Data) => boolean;
   /** The GraphQL document it runs, with one root field. */
   readonly document: string;
   readonly variables: (input: RouteInput<Body, Query>) => Readonly<Record<string, unknown>>;

@@ -36,11 +36,17 @@ export async function runRoute(
     params: request.params,
     query: asked.query,
     tenantId: found.tenantId,
-    expectedVersion: found.expectedVersion,
     wait: !prefersAsync(request.header('prefer')),
     publicUrl: options.publicUrl,
   };
-  const result = await options.execute(route.document, route.variables(input));
+  const versions = versionsOf(route, request);
+  let result: ExecutionResult | null = null;
+  for (const expectedVersion of versions.slice(0, maxTags)) {
+    const variables = route.variables({ ...input, expectedVersion });
+    result = await options.execute(route.document, variables);
+    if (!isOtherVersion(result)) break;
+  }
+  if (result === null) return dialect.errors(otherVersion);
   const refused = topLevelProblem(result, dialect.errors);
   if (refused !== null) return refused;
 
@@ -48,9 +54,11 @@ export async function runRoute(
   const payload = payloadOf(data);
   const location = locationOf(payload, options.publicUrl);
   if (payload !== null && payload.userErrors.length > 0) {
+    if (route.isGone?.(data) === true) return dialect.errors(notFound);
+    if (isOtherVersion(result)) return dialect.errors(otherVersion);
     return failed(payload.userErrors, dialect.errors, location);
   }
-  const reply = route.respond(data, input);
+  const reply = route.respond(data, { ...input, expectedVersion: null });
   if (reply === null) return dialect.errors(notFound);
   return reply.status === 202 ? { ...reply, headers: { ...reply.headers, ...location } } : reply;
 }
@@ -59,43 +67,43 @@ const lookup = /* GraphQL */ `
   query TenantId($id: ID, $number: Int, $slug: String) {
     tenant(id: $id, number: $number, slug: $slug) {
       id
-      status
-      version
     }
   }
 `;
-
-interface FoundTenant {
-  readonly tenantId: string;
-  readonly expectedVersion: number | null;
-}
 
 /** The tenant that the path names, where the route's document needs its id. */
 async function findTenantId(
   dialect: Dialect,
   route: Route,
-  { header, params }: RestRequest,
+  { params }: RestRequest,
   { execute }: RunOptions,
-): Promise<FoundTenant | { readonly reply: Reply }> {
-  if (route.tenantKey === undefined) return { tenantId: '', expectedVersion: null };
+): Promise<{ readonly tenantId: string } | { readonly reply: Reply }> {
+  if (route.tenantKey === undefined) return { tenantId: '' };
   const result = await execute(lookup, tenantVariables(params[route.tenantKey] ?? ''));
   const refused = topLevelProblem(result, dialect.errors);
   if (refused !== null) return { reply: refused };
-  const { tenant } = result.data as {
-    tenant: { id: string; status: string; version: number } | null;
-  };
-  if (tenant === null || route.tenantStatuses?.includes(tenant.status) === false) {
-    return { reply: dialect.errors(notFound) };
-  }
-  const ifMatch = route.ifMatch === true ? header('if-match') : null;
-  if (ifMatch === null || ifMatch.trim() === '*') {
-    return { tenantId: tenant.id, expectedVersion: null };
-  }
-  // RFC 9110: any of the list, compared strongly. Whoever is faster is found by the mutation itself.
-  if (ifMatch.split(',').some((tag) => tag.trim() === `"${tenant.version}"`)) {
-    return { tenantId: tenant.id, expectedVersion: tenant.version };
-  }
-  return { reply: dialect.errors(otherVersion) };
+  const { tenant } = result.data as { tenant: { id: string } | null };
+  return tenant === null ? { reply: dialect.errors(notFound) } : { tenantId: tenant.id };
+}
+
+/** More entity tags than anybody could know. */
+const maxTags = 10;
+
+/**
+ * The versions that `If-Match` names, any of which will do (RFC 9110, 13.1.1): strong entity tags alone,
+ * as a weak one matches nothing here. Null: any version.
+ */
+function versionsOf(route: Route, { header }: RestRequest): readonly (number | null)[] {
+  const given = route.ifMatch === true ? header('if-match') : null;
+  if (given === null || given.trim() === '*') return [null];
+  return given.split(',').flatMap((tag) => {
+    const [, version] = /^\s*"([1-9][0-9]{0,8})"\s*$/.exec(tag) ?? [];
+    return version === undefined ? [] : [Number(version)];
+  });
+}
+
+function isOtherVersion({ data }: ExecutionResult): boolean {
+  return payloadOf(data ?? {})?.userErrors[0]?.code === 'VERSION_MISMATCH';
 }
 
 function prefersAsync(prefer: string | null): boolean {

@@ -8,6 +8,9 @@ const DeleteTenantInput = builder.inputType('DeleteTenantInput', {
   description: 'A tenant to delete.',
   fields: (t) => ({
     id: t.id({ required: true, description: 'Its UUID.' }),
+    expectedVersion: t.int({
+      description: 'Its `version` as you know it: VERSION_MISMATCH when it was changed meanwhile.',
+    }),
     idempotencyKey: t.string({ description: '1 to 255 characters; a retry with it is replayed.' }),
     wait: t.boolean({
       description: 'true (default): answer when the operation has ended. false: answer at once.',

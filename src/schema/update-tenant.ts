@@ -36,7 +36,7 @@ const UpdateTenantPayload = builder.objectRef<UpdateOutcome>('UpdateTenantPayloa
     tenant: t.expose('tenant', {
       type: TenantType,
       nullable: true,
-      description: 'The tenant as it is now.',
+      description: 'The tenant as it is now; null when it is not there, or the input is wrong.',
     }),
     userErrors: t.field({
       type: [UserError],

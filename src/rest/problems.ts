@@ -85,7 +85,7 @@ export const problemDocs: Readonly<Record<ProblemCode, ProblemDocs>> = {
   },
   METHOD_NOT_ALLOWED: {
     when: 'Answer to methods that are not served here',
-    message: 'PATCH is not allowed here',
+    message: 'TRACE is not allowed here',
     headers: ['Allow'],
   },
   INTERNAL_SERVER_ERROR: { when: 'Anything unexpected', message: 'Unexpected error' },

@@ -20,6 +20,7 @@ interface OperationObject {
   readonly operationId: string;
   readonly summary: string;
   readonly description: string;
+  readonly security?: readonly Readonly<Record<string, readonly string[]>>[];
   readonly parameters: readonly (ParameterObject | { readonly $ref: string })[];
   readonly requestBody?: { readonly content: Readonly<Record<string, MediaType>> };
   readonly responses: Readonly<Record<string, ResponseObject>>;
@@ -76,6 +77,11 @@ export function operationsOf({ paths }: ApiDocument): Operation[] {
       return { ...operation, method: method.toUpperCase(), path, requests };
     }),
   );
+}
+
+/** Whether an operation asks for a token, whoever calls. */
+export function needsToken({ security = [] }: Operation): boolean {
+  return security.length > 0 && security.every((way) => way['bearer'] !== undefined);
 }
 
 /** A request of an operation, with values for its path's parameters. */

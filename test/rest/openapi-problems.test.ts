@@ -5,21 +5,28 @@ import { exchange, type WireAnswer } from '../http/wire.ts';
 import { scriptFailpoints } from '../provisioning/failpoints.ts';
 import {
   createCheck,
+  needsToken,
   operationsOf,
   readDocument,
   requestOf,
   type Operation,
 } from './openapi-document.ts';
+import { bearer, tokenSettings } from '../tokens.ts';
 
 // Here and not in `beforeAll`: the document is the table of the tests.
 const world = await createWorld();
 afterAll(() => world.close());
 const failpoints = scriptFailpoints();
 afterEach(() => failpoints.clear());
-const gateway = await world.start({ failpoints });
-const impatient = await world.start({ failpoints, settings: { SCHEMA_CREATION_TIMEOUT: '1' } });
+const tokens = { ...tokenSettings, AUTH_MODE: 'open' };
+const token = await bearer({ roles: ['platform-admin'] });
+const gateway = await world.start({ failpoints, settings: tokens });
+const impatient = await world.start({
+  failpoints,
+  settings: { ...tokens, SCHEMA_CREATION_TIMEOUT: '1' },
+});
 const limited = await world.start({
-  settings: { RATE_LIMIT_CREATIONS_PER_MINUTE: '10', MAX_TENANTS_PER_PARTNER: '1' },
+  settings: { ...tokens, RATE_LIMIT_CREATIONS_PER_MINUTE: '10', MAX_TENANTS_PER_PARTNER: '1' },
 });
 const document = await readDocument(gateway.url);
 const check = createCheck(document);
@@ -36,7 +43,8 @@ interface Send {
 /** The operation's first example, or what is given instead. */
 async function send(operation: Operation, changes: Send = {}): Promise<WireAnswer> {
   const { at = gateway, body = operation.requests[0]?.[1], params, headers, query, raw } = changes;
-  const request = requestOf(operation, body, params, headers);
+  const proof = needsToken(operation) ? token : {};
+  const request = requestOf(operation, body, params, { ...proof, ...headers });
   return exchange(at.url, {
     ...request,
     path: request.path + (query === undefined ? '' : `?${query}`),
@@ -60,7 +68,13 @@ async function makeTenant(input = ''): Promise<string> {
 
 /** An operation's path parameters that lead to a tenant of one test; none where it makes one. */
 async function target(operation: Operation, input = ''): Promise<Record<string, string>> {
-  return operation.path.includes('{slug}') ? { slug: await makeTenant(input) } : {};
+  if (operation.path.includes('{slug}')) return { slug: await makeTenant(input) };
+  if (!operation.path.includes('/tenants/{id}')) return {};
+  const [row] = await world.query<{ id: string }>(
+    'SELECT id FROM control_plane.tenants WHERE slug = $1',
+    [await makeTenant(input)],
+  );
+  return { id: row!.id };
 }
 
 function freshBody(operation: Operation): unknown {
@@ -68,7 +82,8 @@ function freshBody(operation: Operation): unknown {
   if (example === undefined) return undefined;
   made += 1;
   const slug = example['slug'] === undefined ? {} : { slug: `fresh-${made}` };
-  return { ...example, name: `Fresh ${made}`, ...slug };
+  const name = needsToken(operation) ? 'company_name' : 'name';
+  return { ...example, [name]: `Fresh ${made}`, ...slug };
 }
 
 const firstStep = (operation: Operation): string =>
@@ -80,7 +95,7 @@ type Provoke = (operation: Operation) => Promise<WireAnswer>;
 const provoke: Readonly<Record<string, Provoke>> = {
   UNAUTHENTICATED: (operation) => send(operation, { headers: { Authorization: 'Bearer nobody' } }),
   FORBIDDEN: (operation) => send(operation, { headers: { Host: 'tenantry.example.com' } }),
-  METHOD_NOT_ALLOWED: (operation) => send({ ...operation, method: 'PATCH' }),
+  METHOD_NOT_ALLOWED: (operation) => send({ ...operation, method: 'TRACE' }),
   MALFORMED_JSON: (operation) => send(operation, { raw: '{' }),
   UNSUPPORTED_MEDIA_TYPE: (operation) =>
     send(operation, { headers: { 'Content-Type': 'text/plain' } }),
@@ -92,7 +107,8 @@ const provoke: Readonly<Record<string, Provoke>> = {
   },
 
   async INVALID(operation) {
-    if (operation.requestBody !== undefined) return send(operation, { body: {} });
+    const optional = operation.method === 'PATCH'; // nothing to change is fine
+    if (operation.requestBody !== undefined && !optional) return send(operation, { body: {} });
     if (operation.method === 'GET') return send(operation, { query: zeros(operation) });
     const headers = { 'Idempotency-Key': 'k'.repeat(256) };
     return send(operation, { headers, params: await target(operation) });
@@ -103,7 +119,17 @@ const provoke: Readonly<Record<string, Provoke>> = {
 
   async TAKEN(operation) {
     // Another file may make the example itself: its database would have the same name.
-    const { name, slug } = operation.requests[0]![1] as { name: string; slug?: string };
+    const example = operation.requests[0]![1] as Record<string, string>;
+    const { name = 'Example Corp', slug } = example;
+    const params = await target(operation);
+    if (params['id'] !== undefined) {
+      // The example of a creation made it, or now this does.
+      await world.query('UPDATE control_plane.tenants SET name = $1 WHERE slug = $2', [
+        name,
+        await makeTenant(),
+      ]);
+      return send(operation, { params, body: { ...example, company_name: name } });
+    }
     await world.query(
       `UPDATE control_plane.tenants SET name = $1, slug = coalesce($2, slug)
        WHERE slug = $3`,
@@ -111,6 +137,9 @@ const provoke: Readonly<Record<string, Provoke>> = {
     );
     return send(operation);
   },
+
+  VERSION_MISMATCH: async (operation) =>
+    send(operation, { params: await target(operation), headers: { 'If-Match': '"999"' } }),
 
   async LIMIT_EXCEEDED(operation) {
     await makeTenant();

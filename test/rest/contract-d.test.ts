@@ -67,7 +67,7 @@ describe('POST /api/provisioning/tenants', () => {
     };
     const answer = await ask('POST', '', { body: company });
     expect(answer.status).toBe(201);
-    expect(answer.headers['etag']).toBe('"1"');
+    expect(answer.headers.etag).toBe('"1"');
     expect(answer.json).toEqual({
       tenant: expect.stringMatching(uuid) as string,
       ...company,
@@ -134,7 +134,7 @@ describe('POST /api/provisioning/tenants', () => {
     const body = { company_name: 'Later', email };
     const answer = await ask('POST', '', { body, headers });
     expect(answer.status).toBe(202);
-    expect(answer.headers['location']).toMatch(/^\/api\/operations\//);
+    expect(answer.headers.location).toMatch(/^\/api\/operations\//);
   });
 });
 
@@ -165,7 +165,7 @@ describe('/api/provisioning/tenants/:id', () => {
     const id = await create();
     const found = await ask('GET', `/${id}`, { headers: viewer });
     expect(found).toMatchObject({ status: 200, json: { tenant: id } });
-    expect(found.headers['etag']).toBe('"1"');
+    expect(found.headers.etag).toBe('"1"');
     const gone = await ask('DELETE', `/${id}`);
     expect([gone.status, gone.text]).toEqual([204, '']);
     for (const method of ['GET', 'DELETE', 'PATCH', 'PUT']) {
@@ -182,7 +182,7 @@ describe('/api/provisioning/tenants/:id', () => {
       body: { company_name: 'Renamed', phone_number: null },
     });
     expect(changed.status, changed.text).toBe(200);
-    expect(changed.headers['etag']).toBe('"2"');
+    expect(changed.headers.etag).toBe('"2"');
     expect(changed.json).toMatchObject({
       company_name: 'Renamed',
       phone_number: null,
@@ -249,7 +249,7 @@ describe('/api/provisioning/tenants/:id', () => {
         ...(method.startsWith('P') ? { body } : {}),
       });
       expect(refused(answer).slice(0, 2)).toEqual([404, 'NOT_FOUND']);
-      expect((await ask('GET', `/${id}`)).headers['etag']).toBe('"1"');
+      expect((await ask('GET', `/${id}`)).headers.etag).toBe('"1"');
     },
   );
 

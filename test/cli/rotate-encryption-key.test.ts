@@ -88,6 +88,15 @@ test('seals everything anew, the older form too, and says so', async () => {
     api_key_encrypted: seal('fourth', 'api-key')(tenant),
     expires_at: new Date(Date.now() + 60_000),
   });
+  await insertRow(world, 'idempotency_records', {
+    caller: 'c',
+    mutation: 'rotateTenantApiKey',
+    key: 'without an operation',
+    payload_hash: Buffer.alloc(32),
+    tenant_id: tenant,
+    api_key_encrypted: seal('sixth', 'api-key')(tenant),
+    expires_at: new Date(Date.now() + 60_000),
+  });
   const standby = randomUUID();
   await insertRow(world, 'standbys', {
     id: standby,
@@ -107,7 +116,7 @@ test('seals everything anew, the older form too, and says so', async () => {
 tenant_databases.connection_string_encrypted: 2 sealed anew; now 2 under key ${nextId}
 standbys.secrets_encrypted: 1 sealed anew; now 1 under key ${nextId}
 operations.secrets_encrypted: 1 sealed anew; now 1 under key ${nextId}
-idempotency_records.api_key_encrypted: 1 sealed anew; now 1 under key ${nextId}
+idempotency_records.api_key_encrypted: 2 sealed anew; now 2 under key ${nextId}
 Everything is sealed under this key: no previous key is needed any more.
 `);
   expect((await stored()).map((value) => open(value)).sort()).toEqual(['first', 'second']);
@@ -118,6 +127,11 @@ Everything is sealed under this key: no previous key is needed any more.
   const ring = createKeyRing({ current: next });
   expect(ring.open(row!.secret, 'operation-secrets', tenant)).toBe('third');
   expect(ring.open(row!.key, 'api-key', tenant)).toBe('fourth');
+  const [rotated] = await world.query<{ key: string }>(
+    `SELECT api_key_encrypted AS key FROM control_plane.idempotency_records
+     WHERE operation_id IS NULL`,
+  );
+  expect(ring.open(rotated!.key, 'api-key', tenant)).toBe('sixth');
   const [made] = await world.query<{ secret: string }>(
     'DELETE FROM control_plane.standbys RETURNING secrets_encrypted AS secret',
   );

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
 import { makeTenant } from '../provisioning/tenants.ts';
+import { bearer, tokenSettings } from '../tokens.ts';
 
 let world: World;
 let gateway: TestGateway;
@@ -8,7 +9,7 @@ let id: string;
 
 beforeAll(async () => {
   world = await createWorld();
-  gateway = await world.start();
+  gateway = await world.start({ settings: { ...tokenSettings, AUTH_MODE: 'open' } });
   const made = await makeTenant(gateway, { name: 'Audited', slug: 'audit-log' });
   id = made.tenant.id;
   await gateway.post(
@@ -95,6 +96,42 @@ describe('Query.auditLog', () => {
       await expect(auditLog(variables)).rejects.toThrow('BAD_USER_INPUT');
     },
   );
+
+  describe('who sees what', () => {
+    let apiKey: string;
+    beforeAll(async () => {
+      const made = await makeTenant(gateway, { name: 'Keyed', slug: 'audit-key', partner: 'acme' });
+      apiKey = made.apiKey!;
+    });
+
+    async function actionsFor(headers: Record<string, string>): Promise<unknown> {
+      const query =
+        '{ auditLog(filter: { action: "createTenant" }) { totalCount nodes { partner } } }';
+      const { json } = await gateway.post('/graphql', { query }, headers);
+      const { data, errors } = json as {
+        data?: { auditLog: { totalCount: number; nodes: { partner: string }[] } | null };
+        errors?: { extensions: { code: string } }[];
+      };
+      if (errors !== undefined) return errors.map(({ extensions }) => extensions.code);
+      const partners = data?.auditLog?.nodes.map(({ partner }) => partner) ?? [];
+      expect(data?.auditLog?.totalCount).toBe(partners.length);
+      return partners.sort();
+    }
+
+    test.each<[string, object, string[]]>([
+      ['a partner: its own', { roles: ['partner-admin'], partner: 'acme' }, ['acme']],
+      ['its viewer: the same', { roles: ['partner-viewer'], partner: 'acme' }, ['acme']],
+      ['another partner: nothing of that', { roles: ['partner-admin'], partner: 'globex' }, []],
+      ['a platform admin: everything', { roles: ['platform-admin'] }, ['acme', 'platform']],
+      ['no role: FORBIDDEN', { roles: [], partner: 'acme' }, ['FORBIDDEN']],
+    ])('%s', async (_who, claims, seen) => {
+      expect(await actionsFor(await bearer({ ...claims }))).toEqual(seen);
+    });
+
+    test('a tenant: FORBIDDEN', async () => {
+      expect(await actionsFor({ 'X-API-Key': apiKey })).toEqual(['FORBIDDEN']);
+    });
+  });
 
   test('a refused request is no row of change', async () => {
     const { totalCount } = await auditLog({});

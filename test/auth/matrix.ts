@@ -1,0 +1,167 @@
+/** What the matrix of callers and operations is made of: one line for each operation that there is. */
+
+/** Everybody who may come. The tenant that it is all about belongs to partner A. */
+export const callers = [
+  'partner A',
+  'partner B',
+  'viewer',
+  'platform admin',
+  'tenant key',
+  'expired token',
+  'wrong audience',
+  'no credentials',
+] as const;
+export type CallerName = (typeof callers)[number];
+
+/** Those without valid credentials. */
+export const strangers: readonly CallerName[] = [
+  'expired token',
+  'wrong audience',
+  'no credentials',
+];
+/** Those who can see what belongs to partner A's tenant. */
+export const seers: readonly CallerName[] = ['partner A', 'viewer', 'platform admin', 'tenant key'];
+
+const administrators: readonly CallerName[] = ['partner A', 'partner B', 'platform admin'];
+const people: readonly CallerName[] = [...administrators, 'viewer'];
+
+/** Who holds what, as security.md has it: not taken from the code. */
+const holders = {
+  nothing: [...people, 'tenant key'],
+  'tenant:create': administrators,
+  'tenant:read': [...people, 'tenant key'],
+  'tenant:update': administrators,
+  'tenant:delete': administrators,
+  'tenant:purge': ['platform admin'],
+  'tenant:operate': administrators,
+  'tenant:connect': ['platform admin'],
+  'fleet:read': ['platform admin'],
+  'fleet:operate': ['platform admin'],
+  'audit of its own': people,
+  'tenant:operate, or its own key': [...administrators, 'tenant key'],
+} as const satisfies Readonly<Record<string, readonly CallerName[]>>;
+
+/** What an operation is tried on. */
+export interface Target {
+  readonly tenantId: string;
+  readonly operationId: string;
+  readonly apiKeyId: string;
+  /** Another one at every call. */
+  readonly unique: string;
+}
+
+interface Line<Make> {
+  /** Who may call it at all; the others are FORBIDDEN. */
+  readonly allowed: readonly CallerName[];
+  /** `tenant`: it is about partner A's tenant, which is not there for others. */
+  readonly about: 'tenant' | 'caller';
+  /** Whether it spoils the tenant for whoever comes next. */
+  readonly spoils: boolean;
+  readonly make: (target: Target) => Make;
+}
+
+function line<Make>(
+  needs: keyof typeof holders,
+  make: (target: Target) => Make,
+  { about = 'tenant', spoils = false }: Partial<Pick<Line<Make>, 'about' | 'spoils'>> = {},
+): Line<Make> {
+  return { allowed: holders[needs], about, spoils, make };
+}
+
+const payload = '{ tenant { id } userErrors { code } }';
+
+/** Every field of Query, Mutation and Subscription: who may, and a selection of it. */
+export const fields: Readonly<Record<string, Line<string>>> = {
+  'Query.viewer': line('nothing', () => 'viewer { kind }', { about: 'caller' }),
+  'Query.tenant': line('tenant:read', ({ tenantId }) => `tenant(id: "${tenantId}") { id }`),
+  'Query.tenants': line('tenant:read', () => 'tenants { nodes { id } totalCount }'),
+  'Query.tenantsPage': line(
+    'tenant:read',
+    () => 'tenantsPage(page: 1, limit: 100) { nodes { id } }',
+  ),
+  'Query.operation': line(
+    'tenant:read',
+    ({ operationId }) => `operation(id: "${operationId}") { tenant { id } }`,
+  ),
+  'Query.operations': line('tenant:read', () => 'operations { nodes { tenant { id } } }'),
+  'Query.auditLog': line('audit of its own', () => 'auditLog(first: 100) { nodes { tenantId } }'),
+  'Mutation.createTenant': line(
+    'tenant:create',
+    ({ unique }) => `createTenant(input: { name: "${unique}" }) ${payload}`,
+    { about: 'caller' },
+  ),
+  'Mutation.updateTenant': line(
+    'tenant:update',
+    ({ tenantId, unique }) =>
+      `updateTenant(input: { id: "${tenantId}", description: "${unique}" }) ${payload}`,
+  ),
+  'Mutation.deleteTenant': line(
+    'tenant:delete',
+    ({ tenantId }) => `deleteTenant(input: { id: "${tenantId}" }) ${payload}`,
+    { spoils: true },
+  ),
+  'Mutation.rotateTenantApiKey': line(
+    'tenant:operate, or its own key',
+    ({ tenantId }) => `rotateTenantApiKey(input: { id: "${tenantId}" }) ${payload}`,
+  ),
+  'Mutation.revokeTenantApiKey': line(
+    'tenant:operate',
+    ({ tenantId, apiKeyId }) =>
+      `revokeTenantApiKey(input: { id: "${tenantId}", apiKeyId: "${apiKeyId}" }) ${payload}`,
+    { spoils: true },
+  ),
+  'Mutation.revealTenantConnection': line(
+    'tenant:connect',
+    // The id stands in the name of the tenant's role, and so in the connection string.
+    ({ tenantId }) =>
+      `revealTenantConnection(input: { id: "${tenantId}" }) { connectionString userErrors { code } }`,
+  ),
+  'Subscription.tenantProvisioningProgress': line(
+    'tenant:read',
+    ({ operationId }) => `tenantProvisioningProgress(operationId: "${operationId}") { tenantId }`,
+  ),
+};
+
+interface Call {
+  readonly path: string;
+  readonly body?: object;
+}
+
+/** Every path and method of `/openapi.json` that is for callers. */
+export const routes: Readonly<Record<string, Line<Call>>> = {
+  'POST /api/v1/tenants': line(
+    'tenant:create',
+    ({ unique }) => ({ path: '/api/v1/tenants', body: { name: unique, environment: 'staging' } }),
+    { about: 'caller' },
+  ),
+  'POST /api/tenants': line(
+    'tenant:create',
+    ({ unique }) => ({ path: '/api/tenants', body: { name: unique, slug: unique } }),
+    { about: 'caller' },
+  ),
+  'GET /api/tenants': line('tenant:read', () => ({ path: '/api/tenants?limit=100' })),
+  'GET /api/tenants/{slug}': line('tenant:read', ({ tenantId }) => ({
+    path: `/api/tenants/${tenantId}`,
+  })),
+  'DELETE /api/tenants/{slug}': line(
+    'tenant:delete',
+    ({ tenantId }) => ({ path: `/api/tenants/${tenantId}` }),
+    { spoils: true },
+  ),
+  'GET /api/operations': line('tenant:read', () => ({ path: '/api/operations?limit=100' })),
+  'GET /api/operations/{id}': line('tenant:read', ({ operationId }) => ({
+    path: `/api/operations/${operationId}`,
+  })),
+  'GET /api/operations/{id}/events': line('tenant:read', ({ operationId }) => ({
+    path: `/api/operations/${operationId}/events`,
+  })),
+};
+
+/** Paths that ask nobody who he is. */
+export const publicRoutes: readonly string[] = [
+  'GET /',
+  'GET /docs',
+  'GET /livez',
+  'GET /openapi.json',
+  'GET /readyz',
+];

@@ -55,6 +55,8 @@ interface Line<Make> {
   readonly allowed: readonly CallerName[];
   /** `tenant`: it is about partner A's tenant, which is not there for others. */
   readonly about: 'tenant' | 'caller';
+  /** Takes tokens alone: a tenant's key is none. */
+  readonly tokenOnly: boolean;
   /** Whether it spoils the tenant for whoever comes next. */
   readonly spoils: boolean;
   readonly make: (target: Target) => Make;
@@ -63,9 +65,13 @@ interface Line<Make> {
 function line<Make>(
   needs: keyof typeof holders,
   make: (target: Target) => Make,
-  { about = 'tenant', spoils = false }: Partial<Pick<Line<Make>, 'about' | 'spoils'>> = {},
+  {
+    about = 'tenant',
+    spoils = false,
+    tokenOnly = false,
+  }: Partial<Pick<Line<Make>, 'about' | 'spoils' | 'tokenOnly'>> = {},
 ): Line<Make> {
-  return { allowed: holders[needs], about, spoils, make };
+  return { allowed: holders[needs], about, spoils, tokenOnly, make };
 }
 
 const payload = '{ tenant { id } userErrors { code } }';
@@ -127,6 +133,10 @@ interface Call {
   readonly body?: object;
 }
 
+const partners = '/api/provisioning/tenants';
+const company = (name: string): object => ({ company_name: name, email: 'admin@example.com' });
+const tokenOnly = true;
+
 /** Every path and method of `/openapi.json` that is for callers. */
 export const routes: Readonly<Record<string, Line<Call>>> = {
   'POST /api/v1/tenants': line(
@@ -147,6 +157,34 @@ export const routes: Readonly<Record<string, Line<Call>>> = {
     'tenant:delete',
     ({ tenantId }) => ({ path: `/api/tenants/${tenantId}` }),
     { spoils: true },
+  ),
+  'POST /api/provisioning/tenants': line(
+    'tenant:create',
+    ({ unique }) => ({ path: partners, body: company(unique) }),
+    { about: 'caller', tokenOnly },
+  ),
+  'GET /api/provisioning/tenants': line('tenant:read', () => ({ path: `${partners}?limit=100` }), {
+    tokenOnly,
+  }),
+  'GET /api/provisioning/tenants/{id}': line(
+    'tenant:read',
+    ({ tenantId }) => ({ path: `${partners}/${tenantId}` }),
+    { tokenOnly },
+  ),
+  'PATCH /api/provisioning/tenants/{id}': line(
+    'tenant:update',
+    ({ tenantId }) => ({ path: `${partners}/${tenantId}`, body: { industry: 'Law' } }),
+    { tokenOnly },
+  ),
+  'PUT /api/provisioning/tenants/{id}': line(
+    'tenant:update',
+    ({ tenantId, unique }) => ({ path: `${partners}/${tenantId}`, body: company(unique) }),
+    { tokenOnly },
+  ),
+  'DELETE /api/provisioning/tenants/{id}': line(
+    'tenant:delete',
+    ({ tenantId }) => ({ path: `${partners}/${tenantId}` }),
+    { tokenOnly, spoils: true },
   ),
   'GET /api/operations': line('tenant:read', () => ({ path: '/api/operations?limit=100' })),
   'GET /api/operations/{id}': line('tenant:read', ({ operationId }) => ({

@@ -109,6 +109,69 @@ query Operations {
   }
 }
 
+# 6. Changes what is named, and nothing else; null
+#    clears what may be empty.
+mutation UpdateTenant {
+  updateTenant(
+    input: {
+      id: "the tenant's id"
+      description: "A customer since today"
+    }
+  ) {
+    tenant {
+      description
+      version
+    }
+    userErrors {
+      code
+      message
+    }
+  }
+}
+
+# 7. A new API key, shown this once. The old one works
+#    on for a while.
+mutation RotateApiKey {
+  rotateTenantApiKey(input: { id: "the tenant's id" }) {
+    apiKey
+    previousKeyExpiresAt
+    userErrors {
+      code
+      message
+    }
+  }
+}
+
+# 8. Ends one key at once; Tenant.apiKeys has its id.
+mutation RevokeApiKey {
+  revokeTenantApiKey(
+    input: { id: "the tenant's id", apiKeyId: "the key's id" }
+  ) {
+    tenant {
+      apiKeys {
+        id
+        prefix
+        revokedAt
+      }
+    }
+    userErrors {
+      code
+      message
+    }
+  }
+}
+
+# 9. What the tenant's programs connect with: a secret.
+mutation RevealConnection {
+  revealTenantConnection(input: { id: "the tenant's id" }) {
+    connectionString
+    userErrors {
+      code
+      message
+    }
+  }
+}
+
 query WhoAmI {
   viewer {
     subject

@@ -1,121 +1,245 @@
 /**
- * `createTenant` over HTTP against a bare `CREATE DATABASE … TEMPLATE` on the same embedded server,
- * interleaved in one run, with a CHECKPOINT before every 15 pairs: machines differ and servers slow
- * down as their buffers fill, so only the ratio of the medians says something.
+ * How long a caller waits for `createTenant` over HTTP, beside the bare statements of PostgreSQL on the
+ * same embedded server. Each measure is interleaved with its floor, with a CHECKPOINT before every 15
+ * pairs: machines differ and servers slow down as their buffers fill, so only the ratio of the medians
+ * says something.
  *
- * `npm run bench -- --pairs 60`
+ * `npm run bench -- --pairs 45`
  */
-import { mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import knexPackage from 'knex';
 import pg from 'pg';
-import pino from 'pino';
-import { startApp } from '../src/app.ts';
-import { readConfig } from '../src/config.ts';
-import { startEmbedded } from '../src/postgres/embedded/server.ts';
-import { generateEncryptionKey } from '../src/crypto/envelope.ts';
+import { report, timed, type Figure } from './figures.ts';
+import { createTenant, openBenchServer, standbysReady } from './server.ts';
 
 const { values } = parseArgs({ options: { pairs: { type: 'string', default: '45' } } });
 const pairs = Math.min(500, Math.max(15, Number(values.pairs)));
-const goal = 2.5;
-const warmUp = 3;
+const warmUp = 8;
+const standbys = 2;
+const tenantMigrations = fileURLToPath(new URL('../tenant-migrations', import.meta.url));
 
-const dataDir = await mkdtemp(join(tmpdir(), 'tenantry-bench-'));
-const server = await startEmbedded({ dataDir });
-const client = new pg.Client(server.url);
+const server = await openBenchServer();
+const { client } = server;
+let next = 0;
+
 try {
-  await client.connect();
-  const app = await startApp(
-    readConfig(
-      {
-        DATABASE_URL: server.url,
-        ENCRYPTION_KEY: generateEncryptionKey(),
-        AUTH_MODE: 'open',
-        PORT: '0',
-        RATE_LIMIT_CREATIONS_PER_MINUTE: '0',
-      },
-      false,
-    ),
-    { log: pino({ level: 'silent' }) },
-  );
-  try {
-    await report(await measure(app.url));
-  } finally {
-    await app.close();
-  }
+  await report('create-tenant', [
+    await databases('standby ready', standbys, 0.6),
+    await databases('no standby', 0, 2.2),
+    await naive(),
+    await schemas(),
+    await manyMigrations(),
+    await oneAfterTheOther(),
+  ]);
 } finally {
-  await client.end();
-  await server.stop();
-  await rm(dataDir, { recursive: true, force: true });
+  await server.close();
 }
 
-async function measure(url: string): Promise<{ create: number[]; bare: number[] }> {
-  const { rows } = await client.query<{ datname: string }>(
-    "SELECT datname FROM pg_database WHERE datname LIKE 'tpl\\_%'",
-  );
-  const template = rows[0]?.datname ?? '';
-  const create: number[] = [];
-  const bare: number[] = [];
-  for (let pair = 0; pair < pairs + warmUp; pair += 1) {
-    if (pair % 15 === 0) await client.query('CHECKPOINT');
-    const measured = {
-      create: await timed(() => createTenant(url, pair)),
-      bare: await timed(() =>
-        client.query(`CREATE DATABASE bench_${pair} TEMPLATE "${template}" STRATEGY WAL_LOG`),
-      ),
-    };
-    if (pair < warmUp) continue;
-    create.push(measured.create);
-    bare.push(measured.bare);
+/** Runs the two alternately, and leaves out the first rounds. */
+async function interleaved(
+  rounds: number,
+  work: () => Promise<unknown>,
+  floor: () => Promise<unknown>,
+  before: () => Promise<unknown> = () => Promise.resolve(),
+): Promise<Pick<Figure, 'times' | 'floorTimes'>> {
+  const times: number[] = [];
+  const floorTimes: number[] = [];
+  for (let round = 0; round < rounds + warmUp; round += 1) {
+    if (round % 15 === 0) await client.query('CHECKPOINT');
+    await before();
+    const time = await timed(work);
+    await before();
+    const floorTime = await timed(floor);
+    if (round < warmUp) continue;
+    times.push(time);
+    floorTimes.push(floorTime);
   }
-  return { create, bare };
+  return { times, floorTimes };
 }
 
-async function createTenant(url: string, index: number): Promise<void> {
-  const query = `mutation { createTenant(input: { name: "bench ${index}" }) {
-    tenant { id status } apiKey userErrors { message } } }`;
-  const response = await fetch(`${url}/graphql`, {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
-    body: JSON.stringify({ query }),
-  });
-  const text = await response.text();
-  if (!text.includes('"ACTIVE"')) throw new Error(`createTenant failed: ${text}`);
+async function inDatabase<T>(name: string, work: (session: pg.Client) => Promise<T>): Promise<T> {
+  const session = new pg.Client(server.url(name));
+  session.on('error', () => undefined); // told by the query under way
+  await session.connect();
+  try {
+    return await work(session);
+  } finally {
+    await session.end();
+  }
 }
 
-async function timed(work: () => Promise<unknown>): Promise<number> {
-  const begun = performance.now();
-  await work();
-  return performance.now() - begun;
+async function templateName(control: pg.Client): Promise<string> {
+  const { rows } = await control.query<{ name: string }>(
+    'SELECT database_name AS name FROM control_plane.templates',
+  );
+  return rows[0]?.name ?? '';
 }
 
-function median(times: readonly number[]): number {
-  return times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)] ?? NaN;
+async function bareCopy(template: string): Promise<void> {
+  next += 1;
+  await client.query(`CREATE DATABASE bare_${next} TEMPLATE "${template}"`);
 }
 
-async function report({ create, bare }: { create: number[]; bare: number[] }): Promise<void> {
-  const result = {
-    measure: 'createTenant over HTTP, DATABASE isolation, no standby, p50',
-    floor: 'bare CREATE DATABASE … TEMPLATE, p50',
-    pairs: create.length,
-    createMs: round(median(create)),
-    floorMs: round(median(bare)),
-    ratio: round(median(create) / median(bare)),
-    goal,
-  };
-  const folder = new URL('results/', import.meta.url);
-  await mkdir(folder, { recursive: true });
-  await writeFile(new URL('create-tenant.json', folder), `${JSON.stringify(result, null, 2)}\n`);
-  const table = `| measure | p50 | floor p50 | ratio | goal |
-| --- | --- | --- | --- | --- |
-| ${result.measure} | ${result.createMs} ms | ${result.floorMs} ms | ${result.ratio} | ≤ ${goal} |
-`;
-  await writeFile(new URL('create-tenant.md', folder), table);
-  console.log(table);
-  if (result.ratio > goal) process.exitCode = 1;
+function databases(what: string, pool: number, goal: number): Promise<Figure> {
+  const name = `databases_${pool}`;
+  const settings = { STANDBY_DATABASES: String(pool) };
+  return server.withGateway(name, settings, (url) =>
+    inDatabase(name, async (control) => {
+      const template = await templateName(control);
+      return {
+        measure: `createTenant, DATABASE, ${what}`,
+        floor: 'bare CREATE DATABASE … TEMPLATE',
+        goal,
+        ...(await interleaved(
+          pairs,
+          () => createTenant(url, { name: `bench ${(next += 1)}` }),
+          () => bareCopy(template),
+          () => standbysReady(control, pool),
+        )),
+      };
+    }),
+  );
 }
 
-function round(value: number): number {
-  return Math.round(value * 100) / 100;
+/** What a script does that knows no template: create, migrate with Knex, connect, write. */
+function naive(): Promise<Figure> {
+  return server.withGateway('naive', {}, () =>
+    inDatabase('naive', async (control) => {
+      const template = await templateName(control);
+      const script = async (): Promise<void> => {
+        const database = `naive_${(next += 1)}`;
+        await client.query(`CREATE DATABASE ${database}`);
+        const knex = knexPackage.knex({
+          client: 'pg',
+          connection: server.url(database),
+          migrations: { directory: tenantMigrations, loadExtensions: ['.ts'] },
+        });
+        await knex.migrate.latest();
+        await knex('settings').insert({ key: 'name', value: JSON.stringify(database) });
+        await knex.destroy();
+      };
+      return {
+        measure: 'the naive way: create, migrate with Knex, connect, insert',
+        floor: 'bare CREATE DATABASE … TEMPLATE',
+        ...(await interleaved(15, script, () => bareCopy(template))),
+      };
+    }),
+  );
+}
+
+function bareSchema(name: string): string {
+  return `BEGIN;
+  CREATE SCHEMA ${name};
+  CREATE TABLE ${name}.knex_migrations (id serial PRIMARY KEY, name varchar(255), batch integer,
+    migration_time timestamptz);
+  CREATE TABLE ${name}.knex_migrations_lock (index serial PRIMARY KEY, is_locked integer);
+  INSERT INTO ${name}.knex_migrations_lock (is_locked) VALUES (0);
+  CREATE TABLE ${name}.settings (key varchar(100) PRIMARY KEY, value jsonb NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now());
+  CREATE TABLE ${name}.activity_log (id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    action varchar(100) NOT NULL, entity_type varchar(50), entity_id uuid, details jsonb,
+    created_at timestamptz NOT NULL DEFAULT now());
+  INSERT INTO ${name}.knex_migrations (name, batch, migration_time)
+    VALUES ('1', 1, now()), ('2', 1, now());
+  COMMIT`;
+}
+
+function schemas(): Promise<Figure> {
+  const settings = { STANDBY_SCHEMAS: String(standbys) };
+  return server.withGateway('schemas', settings, (url) =>
+    inDatabase('schemas', async (control) => {
+      await standbysReady(control, standbys); // the shared database is there
+      return inDatabase('schemas_shared', async (shared) => ({
+        measure: 'createTenant, SCHEMA, standby ready',
+        floor: 'one transaction of the bare DDL',
+        goal: 4,
+        ...(await interleaved(
+          pairs,
+          () => createTenant(url, { name: `bench ${(next += 1)}`, isolation: 'SCHEMA' }),
+          () => shared.query(bareSchema(`bare_${(next += 1)}`)),
+          () => standbysReady(control, standbys),
+        )),
+      }));
+    }),
+  );
+}
+
+/** 50 tenant migrations, of which 40 make a table, beside the 2 that there are. */
+async function manyMigrations(): Promise<Figure> {
+  const folder = await mkdtemp(join(tmpdir(), 'tenantry-bench-migrations-'));
+  try {
+    await cp(tenantMigrations, folder, { recursive: true });
+    for (let number = 0; number < 48; number += 1) {
+      const sql =
+        number < 38
+          ? `CREATE TABLE extra_${number} (id bigint PRIMARY KEY, note text)`
+          : `ALTER TABLE extra_${number - 38} ADD COLUMN more text`;
+      const up = `export const up = (knex) => knex.raw(${JSON.stringify(sql)});\n`;
+      await writeFile(join(folder, `3000_${String(number).padStart(2, '0')}.mjs`), up);
+    }
+    const settings = { STANDBY_SCHEMAS: String(standbys) };
+    const many = { ...settings, TENANT_MIGRATIONS_DIR: folder };
+    return await server.withGateway('few', settings, (fewUrl) =>
+      server.withGateway('many', many, (manyUrl) =>
+        inDatabase('few', (few) =>
+          inDatabase('many', async (control) => ({
+            measure: 'createTenant, SCHEMA, standby ready, 50 tenant migrations',
+            floor: 'the same with 2',
+            goal: 1.15,
+            ...(await interleaved(
+              pairs,
+              () => createTenant(manyUrl, { name: `bench ${(next += 1)}`, isolation: 'SCHEMA' }),
+              () => createTenant(fewUrl, { name: `bench ${(next += 1)}`, isolation: 'SCHEMA' }),
+              async () => {
+                await standbysReady(control, standbys);
+                await standbysReady(few, standbys);
+              },
+            )),
+          })),
+        ),
+      ),
+    );
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** 200 creates: the last 20 beside the first 20, and as many connections afterwards as before. */
+function oneAfterTheOther(): Promise<Figure> {
+  const settings = { STANDBY_DATABASES: String(standbys) };
+  return server.withGateway('long', settings, (url) =>
+    inDatabase('long', async (control) => {
+      const times: number[] = [];
+      let connections = 0;
+      for (let round = 0; round < 200 + warmUp; round += 1) {
+        if (round % 15 === 0) await client.query('CHECKPOINT');
+        await standbysReady(control, standbys);
+        const time = await timed(() => createTenant(url, { name: `bench ${(next += 1)}` }));
+        if (round < warmUp) continue;
+        if (round === warmUp) connections = await countConnections();
+        times.push(time);
+      }
+      await standbysReady(control, standbys);
+      const left = (await countConnections()) - connections;
+      if (left > 0) throw new Error(`${left} connections are left over`);
+      return {
+        measure: 'createTenant, DATABASE: the last 20 of 200',
+        floor: 'the first 20',
+        goal: 1.15,
+        times: times.slice(-20),
+        floorTimes: times.slice(0, 20),
+      };
+    }),
+  );
+}
+
+async function countConnections(): Promise<number> {
+  const { rows } = await client.query<{ count: number }>(
+    `SELECT count(*)::int AS count FROM pg_stat_activity WHERE application_name LIKE 'tenantry%'`,
+  );
+  return rows[0]?.count ?? 0;
 }

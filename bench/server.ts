@@ -1,0 +1,106 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg from 'pg';
+import pino from 'pino';
+import { startApp } from '../src/app.ts';
+import { readConfig } from '../src/config.ts';
+import { generateEncryptionKey } from '../src/crypto/envelope.ts';
+import { startEmbedded } from '../src/postgres/embedded/server.ts';
+
+/** A fresh embedded server for one run, and the gateways on it. */
+export interface BenchServer {
+  readonly client: pg.Client;
+  /** Connection string of a database on it. */
+  url(database: string): string;
+  /** Runs `work` with a gateway on the control plane of this name, made when it is not there. */
+  withGateway<T>(
+    control: string,
+    settings: Readonly<Record<string, string>>,
+    work: (url: string) => Promise<T>,
+  ): Promise<T>;
+  close(): Promise<void>;
+}
+
+/** Starts the server as the product does, fsync and all. */
+export async function openBenchServer(): Promise<BenchServer> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'tenantry-bench-'));
+  const server = await startEmbedded({ dataDir });
+  const client = new pg.Client(server.url);
+  client.on('error', () => undefined);
+  await client.connect();
+  const encryptionKey = generateEncryptionKey();
+
+  function url(database: string): string {
+    const changed = new URL(server.url);
+    changed.pathname = `/${database}`;
+    return changed.href;
+  }
+
+  return {
+    client,
+    url,
+
+    async withGateway(control, settings, work) {
+      const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [
+        control,
+      ]);
+      if (rowCount === 0) await client.query(`CREATE DATABASE "${control}"`);
+      const app = await startApp(
+        readConfig(
+          {
+            DATABASE_URL: url(control),
+            ENCRYPTION_KEY: encryptionKey,
+            AUTH_MODE: 'open',
+            PORT: '0',
+            RATE_LIMIT_CREATIONS_PER_MINUTE: '0',
+            SHARED_TENANT_DATABASE: `${control}_shared`,
+            STANDBY_DATABASES: '0',
+            STANDBY_SCHEMAS: '0',
+            ...settings,
+          },
+          false,
+        ),
+        { log: pino({ level: 'silent' }) },
+      );
+      try {
+        return await work(app.url);
+      } finally {
+        await app.close();
+      }
+    },
+
+    async close() {
+      await client.end();
+      await server.stop();
+      await rm(dataDir, { recursive: true, force: true });
+    },
+  };
+}
+
+const mutation = `mutation ($input: CreateTenantInput!) {
+  createTenant(input: $input) { tenant { id status } apiKey userErrors { message } }
+}`;
+
+/** `Mutation.createTenant` over HTTP; rejects unless the tenant is active. */
+export async function createTenant(url: string, input: object): Promise<void> {
+  const response = await fetch(`${url}/graphql`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ query: mutation, variables: { input } }),
+  });
+  const text = await response.text();
+  if (!text.includes('"ACTIVE"')) throw new Error(`createTenant failed: ${text}`);
+}
+
+/** Waits until a control plane's pool of standbys is full and nobody fills it any more. */
+export async function standbysReady(control: pg.Client, count: number): Promise<void> {
+  for (;;) {
+    const { rows } = await control.query<{ ready: number; keeping: boolean }>(
+      `SELECT (SELECT count(*)::int FROM control_plane.standbys WHERE status = 'READY') AS ready,
+              EXISTS (SELECT FROM control_plane.standby_keepers) AS keeping`,
+    );
+    if (rows[0]?.ready === count && !rows[0].keeping) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}

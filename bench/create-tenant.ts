@@ -18,7 +18,7 @@ import { createTenant, openBenchServer, standbysReady } from './server.ts';
 
 const { values } = parseArgs({ options: { pairs: { type: 'string', default: '45' } } });
 const pairs = Math.min(500, Math.max(15, Number(values.pairs)));
-const warmUp = 8;
+const warmUp = 25;
 const standbys = 2;
 const tenantMigrations = fileURLToPath(new URL('../tenant-migrations', import.meta.url));
 

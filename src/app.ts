@@ -32,6 +32,7 @@ import { pruneAuditLog } from './provisioning/audit-retention.ts';
 import { createClusterPreparation } from './provisioning/cluster-preparation.ts';
 import { createClusterWatch } from './provisioning/cluster-watch.ts';
 import { noFailpoints, type Failpoints } from './provisioning/failpoints.ts';
+import { createNeighbours } from './provisioning/neighbours.ts';
 import { createPlacement } from './provisioning/placement.ts';
 import { checkReadiness } from './provisioning/readiness.ts';
 import { createRunner } from './provisioning/runner.ts';
@@ -158,6 +159,7 @@ async function build(
     queue,
     tenantMigrations,
     templates,
+    neighbours: createNeighbours(),
     sharedDatabases: createSharedDatabases({
       control,
       strategy: tenants.createDatabaseStrategy,

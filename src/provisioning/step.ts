@@ -10,6 +10,7 @@ import type { DatabaseStrategy } from '../postgres/databases.ts';
 import type { MigrationSet } from '../postgres/migrations.ts';
 import type { ClusterWatch } from './cluster-watch.ts';
 import type { NameSettings } from './names.ts';
+import type { Neighbours } from './neighbours.ts';
 import type { SharedDatabases } from './shared-databases.ts';
 import type { Templates } from './templates.ts';
 
@@ -31,6 +32,7 @@ export interface StepServices {
   readonly queue: OperationQueue;
   readonly templates: Templates;
   readonly sharedDatabases: SharedDatabases;
+  readonly neighbours: Neighbours;
   readonly tenantMigrations: MigrationSet;
   readonly settings: StepSettings;
 }

@@ -54,7 +54,7 @@ function toCaller({ subject, claims, expiresAt }: VerifiedToken, options: TokenO
   const granted = words('permissions', claims['permissions']).filter(isPermission);
   const claimed = partnerOf(options.partnerClaim, claimOf(claims, options.partnerClaim));
   const everywhere = seesEverything(roles);
-  const partner = claimed ?? (everywhere ? null : `user:${subject}`);
+  const partner = claimed ?? (everywhere ? null : subject);
   return {
     kind: 'USER',
     subject,

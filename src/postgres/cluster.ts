@@ -81,7 +81,10 @@ export interface Cluster {
    * for it, and one for whoever opens it to work with meanwhile, who would else wait for himself.
    * Null where they are not.
    */
-  connectAhead(config: pg.ClientConfig, warmUp?: AheadOptions['warmUp']): ConnectionAhead | null;
+  connectAhead(
+    config: pg.ClientConfig,
+    options?: Omit<AheadOptions, 'onEnd'>,
+  ): ConnectionAhead | null;
 
   /** Connection options of the admin for another database. */
   adminOptions(database: string): pg.ClientConfig;
@@ -234,12 +237,12 @@ export function openCluster(options: ClusterOptions): Cluster {
       return slots(work);
     },
 
-    connectAhead(config, warmUp) {
+    connectAhead(config, ahead = {}) {
       if (slots.activeCount + slots.pendingCount + 2 > slots.concurrency) return null;
       const { promise: ended, resolve: end } = Promise.withResolvers<undefined>();
       void slots(() => ended);
       return connectAhead(config, {
-        warmUp,
+        ...ahead,
         onEnd: () => {
           end(undefined);
         },

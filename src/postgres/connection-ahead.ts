@@ -8,11 +8,15 @@ export interface ConnectionAhead {
    * aborts, the connection is cut.
    */
   use<T>(work: (client: pg.Client) => Promise<T>, signal?: AbortSignal): Promise<T>;
+  /** Resolves once what had to come before it is done, or has failed: then `use` rejects. */
+  readonly begun: Promise<unknown>;
   /** Ends it unused; after `use`, or twice, it does nothing. */
   discard(): void;
 }
 
 export interface AheadOptions {
+  /** What has to be done before it may be opened. */
+  readonly before?: Promise<unknown> | undefined;
   /** Done once it is open and before its use, so that the server knows its catalogs by then. */
   readonly warmUp?: ((client: pg.Client) => Promise<unknown>) | undefined;
   /** Told once, when the connection counts no more. */
@@ -22,11 +26,13 @@ export interface AheadOptions {
 /** Begins to connect. */
 export function connectAhead(
   config: pg.ClientConfig,
-  { warmUp, onEnd }: AheadOptions,
+  { before, warmUp, onEnd }: AheadOptions,
 ): ConnectionAhead {
   const client = new pg.Client(config);
   client.on('error', () => undefined); // told by the promise of whatever is under way
-  const connected = client.connect().then(() => warmUp?.(client));
+  const connected = (before ?? Promise.resolve())
+    .then(() => client.connect())
+    .then(() => warmUp?.(client));
   connected.catch(() => undefined); // told to whoever uses it
   let ended = false;
 
@@ -41,6 +47,8 @@ export function connectAhead(
   }
 
   return {
+    begun: (before ?? Promise.resolve()).catch(() => undefined),
+
     async use(work, signal) {
       const cut = (): void => {
         cutConnection(client);

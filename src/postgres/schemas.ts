@@ -55,6 +55,17 @@ export async function renameSchema(
     ALTER ROLE ${quoteIdentifier(place.login)} SET search_path = ${name}`);
 }
 
+/** Has a login look into a schema, there or not yet, from its next session on. */
+export async function setSearchPath(
+  client: pg.ClientBase,
+  login: string,
+  schema: string,
+): Promise<void> {
+  await client.query(
+    `ALTER ROLE ${quoteIdentifier(login)} SET search_path = ${quoteIdentifier(schema)}`,
+  );
+}
+
 /** Gives a schema to its tenant and to nobody else, and lets its login find it. */
 function openSchema({ name, database, owner, login }: SchemaPlace): string {
   const schema = quoteIdentifier(name);

@@ -83,9 +83,8 @@ export async function recordTenant(
   if (claimed !== null) {
     findings.prepared = true;
     findings.migrationVersion = claimed.standby.migrationVersion;
-    const named = names.databaseName === claimed.standby.databaseName && names.schemaName === null;
     // Under way while the rest is recorded: a tenant waits for the slower of the two.
-    const login = named ? claimed.logIn() : null;
+    const login = claimed.logIn(names);
     if (login !== null) findings.login = login;
   }
   const apiKey = reservation.apiKey ? newApiKey(settings, command.name) : null;

@@ -4,6 +4,8 @@ import { claimStandby, type Standby } from '../control/standbys.ts';
 import type { IsolationKind } from '../control/tenants.ts';
 import type { KeyRing } from '../crypto/envelope.ts';
 import type { ConnectionAhead } from '../postgres/connection-ahead.ts';
+import { isolationOf } from './isolation/index.ts';
+import type { PlaceNames } from './isolation/isolation.ts';
 import { operationSecretsPurpose, type OperationSecrets, type StepServices } from './step.ts';
 import { logInAhead } from './tenant-login.ts';
 
@@ -14,8 +16,8 @@ export type StandbyCounts = Readonly<Record<IsolationKind, number>>;
 export interface ClaimedStandby {
   readonly standby: Standby;
   readonly secrets: OperationSecrets;
-  /** Begins the tenant's login, where the standby has its final name already. */
-  logIn(): ConnectionAhead | null;
+  /** Begins the tenant's login to the place of these names, where that may be; null: not yet. */
+  logIn(names: PlaceNames): ConnectionAhead | null;
 }
 
 /** Hands out what was made ahead. */
@@ -67,11 +69,14 @@ export function createStandbyClaims(
       return {
         standby,
         secrets,
-        logIn() {
+        logIn(names) {
           const cluster = services.clusters.get(clusterName);
           if (cluster === undefined) return null;
+          const before = isolationOf(isolation).readyLogin(cluster, standby, names);
+          if (before === null) return null;
+          before.catch(() => undefined); // told to whoever uses the login
           const { operationId: id } = standby;
-          return logInAhead({ cluster, database: standby, operation: { id }, secrets });
+          return logInAhead({ cluster, database: standby, operation: { id }, secrets }, { before });
         },
       };
     },

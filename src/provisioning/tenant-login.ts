@@ -29,14 +29,12 @@ export function tenantLoginOptions(context: LoginContext): pg.ClientConfig {
 /**
  * Begins to log in as the tenant, where a connection is free for it (null: none is): a first login
  * takes longer than most of what is left to be done before it is needed. To be discarded unused.
- *
- * @param warmUp done with it meanwhile
  */
 export function logInAhead(
   context: LoginContext,
-  warmUp?: AheadOptions['warmUp'],
+  options?: Omit<AheadOptions, 'onEnd'>,
 ): ConnectionAhead | null {
-  return context.cluster.connectAhead(tenantLoginOptions(context), warmUp);
+  return context.cluster.connectAhead(tenantLoginOptions(context), options);
 }
 
 /** What to ask as the connected tenant: what its credentials reach. */

@@ -87,7 +87,7 @@ describe('the claims of a token', () => {
 
   test('without a partner nobody sees everybody’s tenants, but for a platform admin', async () => {
     expect(await viewerOf({ roles: ['partner-admin'] })).toMatchObject({
-      partner: 'user:somebody',
+      partner: 'somebody',
     });
     expect(await viewerOf({ roles: ['platform-admin'] })).toMatchObject({ partner: null });
     const make = async (claims: object) =>

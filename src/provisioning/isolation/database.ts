@@ -34,6 +34,10 @@ export const databaseIsolation: Isolation = {
     schemaName: null,
   }),
 
+  // A database cannot be renamed while somebody is in it.
+  readyLogin: (_cluster, standby, names) =>
+    standby.databaseName === names.databaseName ? Promise.resolve() : null,
+
   async create(context) {
     const { cluster, database, findings, signal, tenant } = context;
     const named = database.databaseName === opaqueDatabaseName(tenant.id);
@@ -42,7 +46,7 @@ export const databaseIsolation: Isolation = {
     findings.login?.discard(); // of an earlier try
     // Its first question takes long in a new database: asked now for practice, in earnest once the
     // content is handed over.
-    const login = logInAhead(context, await accessQuestion(context));
+    const login = logInAhead(context, { warmUp: await accessQuestion(context) });
     if (login !== null) findings.login = login;
     if (findings.prepared === true) return;
     await cluster.inDatabase(

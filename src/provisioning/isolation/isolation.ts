@@ -1,3 +1,4 @@
+import type { Standby } from '../../control/standbys.ts';
 import type { TenantDatabase } from '../../control/tenant-databases.ts';
 import type { Cluster } from '../../postgres/cluster.ts';
 import type { NameSettings } from '../names.ts';
@@ -21,17 +22,23 @@ export interface Reach {
   readonly createSchemas: boolean;
 }
 
+/** The names of a tenant's place. */
+export type PlaceNames = Pick<TenantDatabase, 'databaseName' | 'schemaName'>;
+
 /** How tenants of one kind are kept apart. Every method may run twice. */
 export interface Isolation {
   /** The step that clients see for `create`. */
   readonly createStep: string;
   /** The final names, recorded before anything of these names exists. */
-  names(plan: NamePlan): { readonly databaseName: string; readonly schemaName: string | null };
+  names(plan: NamePlan): PlaceNames;
   /** The names that a place has while it waits for a tenant of this id. */
-  standbyNames(plan: Pick<NamePlan, 'tenantId' | 'settings'>): {
-    readonly databaseName: string;
-    readonly schemaName: string | null;
-  };
+  standbyNames(plan: Pick<NamePlan, 'tenantId' | 'settings'>): PlaceNames;
+  /**
+   * Makes that the login of a claimed standby finds its place under its final name. Before anything is
+   * recorded of the tenant, so nothing that the next one who claims it would mind. Null: the login has
+   * to wait for `create`.
+   */
+  readyLogin(cluster: Cluster, standby: Standby, names: PlaceNames): Promise<unknown> | null;
   /** Makes the place where the tenant's tables live, closed to everybody else. */
   create(context: PlaceContext): Promise<void>;
   /** Brings it to the newest tenant migration. */

@@ -8,6 +8,7 @@ import {
   findSchema,
   renameSchema,
   schemaSize,
+  setSearchPath,
 } from '../../postgres/schemas.ts';
 import type { TenantDatabase } from '../../control/tenant-databases.ts';
 import {
@@ -36,6 +37,9 @@ export const schemaIsolation: Isolation = {
     schemaName: opaqueSchemaName(tenantId),
   }),
 
+  readyLogin: (cluster, { loginRole }, { schemaName }) =>
+    cluster.admin((client) => setSearchPath(client, loginRole, schemaName ?? '')),
+
   async create(context) {
     const { cluster, database, findings, operation, services, signal, tenant } = context;
     const shared = await services.sharedDatabases.current(cluster, database.databaseName);
@@ -55,7 +59,10 @@ export const schemaIsolation: Isolation = {
     await cluster.inSharedDatabase(
       shared.name,
       async (client) => {
-        if (findings.prepared === true && (await renamed(client, place))) return;
+        if (findings.prepared === true) {
+          await findings.login?.begun; // both change the login role
+          if (await renamed(client, place)) return;
+        }
         const found = await findSchema(client, place.name);
         if (found?.marker?.startsWith(tenantMarkerPrefix(tenant.id)) === true) return;
         if (found !== null) {

@@ -16,8 +16,10 @@ import { loadSigningKey } from './auth/local-tokens.ts';
 import type { Config } from './config.ts';
 import { controlSchema, openControl } from './control/database.ts';
 import { purgeIdempotencyRecords } from './control/idempotency.ts';
+import { installationId } from './control/installation.ts';
 import { migrateControl } from './control/migrate.ts';
 import { createRateLimit } from './control/rate-limits.ts';
+import { SettingError } from './errors.ts';
 import { createGraphiQLPage } from './http/graphiql.ts';
 import { createGraphQL } from './http/graphql.ts';
 import { listen } from './http/server.ts';
@@ -31,14 +33,15 @@ import { createEventSubscriptions } from './progress/event-subscriptions.ts';
 import { pruneAuditLog } from './provisioning/audit-retention.ts';
 import { createClusterPreparation } from './provisioning/cluster-preparation.ts';
 import { createClusterWatch } from './provisioning/cluster-watch.ts';
-import { noFailpoints, type Failpoints } from './provisioning/failpoints.ts';
+import { createFailpoints, failpointNames, noFailpoints } from './provisioning/failpoints.ts';
 import { createNeighbours } from './provisioning/neighbours.ts';
 import { createPlacement } from './provisioning/placement.ts';
 import { checkReadiness } from './provisioning/readiness.ts';
+import { createReconciler } from './provisioning/reconciler.ts';
 import { createRunner } from './provisioning/runner.ts';
 import { createProvisioning } from './provisioning/service.ts';
 import { createStandbys } from './provisioning/standbys.ts';
-import type { StepServices } from './provisioning/step.ts';
+import type { Failpoints, StepServices } from './provisioning/step.ts';
 import { createSharedDatabases } from './provisioning/shared-databases.ts';
 import { createTemplates, refuseChangedMigrations } from './provisioning/templates.ts';
 
@@ -69,7 +72,7 @@ const cleaningIntervalMs = 3_600_000;
  * @throws SettingError for what the operator can mend, naming the setting
  */
 export async function startApp(config: Config, options: AppOptions): Promise<App> {
-  const { log, failpoints = noFailpoints, streamTimes = {} } = options;
+  const { log, failpoints = configuredFailpoints(config, log), streamTimes = {} } = options;
   const { signal = new AbortController().signal } = options;
   const stack = new AsyncDisposableStack();
   try {
@@ -135,8 +138,10 @@ async function build(
       log.warn({ err: error }, 'progress events could not be written');
     },
   });
+  const installation = await installationId(control);
   const templates = createTemplates({
     control,
+    installation,
     tenantMigrations,
     strategy: tenants.createDatabaseStrategy,
     migrationTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
@@ -153,6 +158,7 @@ async function build(
   await warnOfUnknownClusters(control, clusters, configured.setting, log);
   const services: StepServices = {
     control,
+    installation,
     clusters,
     watch,
     keyRing,
@@ -165,10 +171,11 @@ async function build(
       strategy: tenants.createDatabaseStrategy,
     }),
     settings: tenants,
+    failpoints,
   };
 
   const leaseSeconds = provisioning.takeoverSeconds;
-  const runner = createRunner({ services, eventLog, failpoints, log, leaseSeconds });
+  const runner = createRunner({ services, eventLog, log, leaseSeconds });
   const standbys = createStandbys({
     services,
     counts: config.standbys,
@@ -204,6 +211,7 @@ async function build(
       keyRing,
       queue,
       standbys: standbys.claims,
+      failpoints,
       settings: { ...provisioning, ...tenants },
     },
     placement: createPlacement({ clusters: configured.list, watch }),
@@ -250,7 +258,23 @@ async function build(
     await Promise.all([http.close(graceMs), eventSubscriptions.close()]);
   });
   standbys.start();
+  const reconciler = createReconciler({ services, ...config.reconcile, log });
+  stack.defer(() => reconciler.stop());
+  reconciler.start();
   return http.url;
+}
+
+/** What FAILPOINTS says: nothing as a rule. */
+function configuredFailpoints({ failpoints: { rules } }: Config, log: Logger): Failpoints {
+  if (rules === null || rules.length === 0) return noFailpoints;
+  const known = failpointNames();
+  const unknown = rules.find(({ point }) => !known.has(point));
+  if (unknown !== undefined) {
+    const message = `${unknown.point} is none of ${[...known].join(', ')}`;
+    throw new SettingError('FAILPOINTS', message);
+  }
+  log.warn({ rules }, 'FAILPOINTS is set: this instance fails on purpose');
+  return createFailpoints(rules, log);
 }
 
 /** Removes what has lived for as long as the settings say. Nothing waits for it. */

@@ -107,7 +107,7 @@ export function describeConfig(config: Config): string {
 }
 
 function* problemsBetween(
-  { server, auth, clusters, encryption, provisioning }: Config,
+  { server, auth, clusters, encryption, failpoints, provisioning }: Config,
   { embedded }: Start,
   broken: ReadonlySet<string>,
 ): Generator<ConfigProblem> {
@@ -118,6 +118,11 @@ function* problemsBetween(
     yield { setting: 'HOST', message };
   }
   if (isRead('AUTH_MODE')) yield* tokenProblems(auth, isRead);
+  if (isRead('AUTH_MODE', 'HOST') && failpoints.rules !== null && auth.mode !== 'open') {
+    const message =
+      'makes a gateway fail on purpose: for tests with AUTH_MODE=open alone; remove it';
+    yield { setting: 'FAILPOINTS', message };
+  }
   if (isRead('ENCRYPTION_KEY') && !embedded && encryption.key === null) {
     const message = 'is required with DATABASE_URL; write what `npm run -s generate-key` prints';
     yield { setting: 'ENCRYPTION_KEY', message };

@@ -286,6 +286,8 @@ describe('problems', () => {
     ['TENANT_CONNECTION_LIMIT', 1, 262_143],
     ['TENANT_STATEMENT_TIMEOUT_MS', 0, 2_147_483_647],
     ['API_KEY_LENGTH', 32, 256],
+    ['RECONCILE_INTERVAL_SECONDS', 1, 86_400],
+    ['RECONCILE_GRACE_SECONDS', 0, 2_592_000],
   ];
   const badNumbers = [
     'x',
@@ -328,6 +330,11 @@ describe('problems', () => {
     ['INTROSPECTION', ['no', 'y'], 'on or off'],
     ['ENCRYPTION_KEY', ['x', key.slice(1), `${key}a`, 'ü'.repeat(43)], '32 bytes in base64url'],
     ['ENCRYPTION_KEYS_PREVIOUS', ['x', `${key},`, `${key};${key}`], '32 bytes in base64url'],
+    [
+      'FAILPOINTS',
+      ['x', 'a:b', 'a:b=boom', 'a:b=throw*0'],
+      'a list such as create_role:after=crash',
+    ],
     ['AUTH_MODE', ['none', 'OPEN', 'open,jwt'], 'one of: open, jwt'],
     ['JWT_SECRET', ['short', 'x'.repeat(31)], 'at least 32 bytes'],
     [

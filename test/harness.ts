@@ -7,7 +7,7 @@ import { startApp } from '../src/app.ts';
 import { readConfig } from '../src/config.ts';
 import { generateEncryptionKey } from '../src/crypto/envelope.ts';
 import type { StreamTimes } from '../src/http/stream-times.ts';
-import type { Failpoints } from '../src/provisioning/failpoints.ts';
+import type { Failpoints } from '../src/provisioning/step.ts';
 import { onServer, withDatabase, withLogin } from './control-template.ts';
 
 /** A control plane of a test file's own, and the gateways on it. */
@@ -88,6 +88,12 @@ export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): P
   });
   const superuserUrl = withDatabase(serverUrl, database);
   const controlUrl = limited === null ? superuserUrl : withLogin(superuserUrl, limited, suffix);
+  if (limited === null) {
+    // A copy of a control plane would take what the others make for its own.
+    await onServer(superuserUrl, (client) =>
+      client.query('UPDATE control_plane.installation SET id = gen_random_uuid()'),
+    );
+  }
   const encryptionKey = generateEncryptionKey();
   const gateways = new Set<TestGateway>();
   const pool = new pg.Pool({ connectionString: superuserUrl, max: 2, application_name: 'test' });

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { databaseStrategies } from '../postgres/databases.ts';
+import { parseFailpoints } from '../provisioning/failpoints.ts';
 import { isSchemaPrefix, isSharedDatabaseName } from '../provisioning/names.ts';
 import { clusterList, maskClusters } from './clusters.ts';
 import {
@@ -188,10 +189,25 @@ export const groups = {
     /** 0: kept. */
     retentionDays: setting('AUDIT_RETENTION_DAYS', whole(0, 36_500), '0'),
   },
+  /** Comparing the clusters with the registry; seconds. */
+  reconcile: {
+    intervalSeconds: setting('RECONCILE_INTERVAL_SECONDS', whole(1, dayInSeconds), '300'),
+    graceSeconds: setting('RECONCILE_GRACE_SECONDS', whole(0, 30 * dayInSeconds), '600'),
+  },
   /** How many of each kind every cluster keeps ready; 0: none. */
   standbys: {
     DATABASE: setting('STANDBY_DATABASES', whole(0, 100), '4'),
     SCHEMA: setting('STANDBY_SCHEMAS', whole(0, 1000), '4'),
+  },
+  /** Where an instance fails on purpose: for tests. */
+  failpoints: {
+    rules: optional(
+      'FAILPOINTS',
+      one(
+        parseFailpoints,
+        'a list such as create_role:after=crash;verify_connection:before=throw*2, of the actions crash, throw, throw-passing and pause',
+      ),
+    ),
   },
   log: {
     level: setting('LOG_LEVEL', oneOf(logLevels), 'info'),

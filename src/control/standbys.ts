@@ -122,9 +122,19 @@ export async function withdrawStandby(
   return changed === 1;
 }
 
-/** Forgets a standby that is gone from its cluster. */
+/**
+ * Takes a standby that is gone from its cluster out of the pool. That it was there stays known: whoever
+ * was cut off while making it may still leave something behind.
+ */
 export async function deleteStandby(control: Control, id: string): Promise<void> {
-  await table(control).where({ id }).delete();
+  await control.raw(
+    `WITH gone AS (DELETE FROM ${controlSchema}.standbys WHERE id = ? RETURNING *)
+     INSERT INTO ${controlSchema}.ended_standbys (id, operation_id, cluster, isolation,
+       database_name, schema_name, owner_role, login_role)
+     SELECT id, operation_id, cluster, isolation, database_name, schema_name, owner_role, login_role
+     FROM gone ON CONFLICT (id) DO NOTHING`,
+    [id],
+  );
 }
 
 /**

@@ -12,9 +12,40 @@ export interface NameSettings {
 /** Comment on everything we make begins with this; readable by every tenant, so ids and nothing else. */
 export const markerPrefix = 'tenantry:1:';
 
-/** Marker of what one operation made for one tenant. */
-export function tenantMarker(tenantId: string, operationId: string): string {
-  return `${tenantMarkerPrefix(tenantId)}${operationId}`;
+/**
+ * Marker of what one operation made for one tenant.
+ *
+ * @param installation id of the control plane: others may use the same server
+ */
+export function tenantMarker(tenantId: string, operationId: string, installation: string): string {
+  return `${tenantMarkerPrefix(tenantId)}${operationId}:${installation}`;
+}
+
+/** What a marker says. */
+export interface Marking {
+  readonly kind: 'tenant' | 'shared' | 'template';
+  /** Of the tenant, shared database or template. */
+  readonly id: string;
+  /** What made it; null where markers of this kind name none. */
+  readonly operationId: string | null;
+  /** Null: made before markers named it. */
+  readonly installation: string | null;
+}
+
+/** Reads a marker; null: it is none. */
+export function readMarker(marker: string | null): Marking | null {
+  if (marker?.startsWith(markerPrefix) !== true) return null;
+  const [kind, ...ids] = marker.slice(markerPrefix.length).split(':');
+  if (ids.length === 0 || !ids.every(looksLikeUuid)) return null;
+  const [id = '', operationId = null, installation = null] = ids;
+  if (kind === 'shared' && ids.length === 1) {
+    return { kind, id, operationId: null, installation: null };
+  }
+  if (kind === 'template' && ids.length <= 2) {
+    return { kind, id, operationId: null, installation: operationId };
+  }
+  if (kind !== 'tenant' || operationId === null || ids.length > 3) return null;
+  return { kind, id, operationId, installation };
 }
 
 /** Beginning of the marker of everything that is this tenant's, whichever operation made it. */
@@ -36,8 +67,8 @@ export function sharedDatabaseMarker(id: string): string {
 }
 
 /** Marker of a template and its owner role. */
-export function templateMarker(templateId: string): string {
-  return `${markerPrefix}template:${templateId}`;
+export function templateMarker(templateId: string, installation: string): string {
+  return `${markerPrefix}template:${templateId}:${installation}`;
 }
 
 /** Roles of a tenant; the login role has an id of its own, since a rotation makes a second one. */

@@ -10,7 +10,6 @@ import {
 import { isTransient } from '../postgres/error-codes.ts';
 import { MigrationError } from '../postgres/migrations.ts';
 import type { EventLog } from '../progress/event-log.ts';
-import type { Failpoints } from './failpoints.ts';
 import { letGo, StepFailure, type Step, type StepContext } from './step.ts';
 
 /** How a run of a pipeline ended for the instance that ran it. */
@@ -29,7 +28,6 @@ export interface PipelineRun {
   /** Aborts when the instance stops; compensation knows no deadline. */
   readonly stopping: AbortSignal;
   readonly eventLog: EventLog;
-  readonly failpoints: Failpoints;
   readonly log: Logger;
   /** Where it is taken up: a resumed operation may be on its way back already. */
   readonly compensating: boolean;
@@ -115,8 +113,9 @@ interface FailedStep {
 
 /** Null: the step is done. Tries again what may pass, until the operation's signal aborts. */
 async function runStep(run: PipelineRun, step: Step, position: number): Promise<FailedStep | null> {
-  const { context, failpoints, log } = run;
+  const { context, log } = run;
   const { signal } = context;
+  const { failpoints } = context.services;
   const begun = performance.now();
   const elapsed = (): number => Math.round(performance.now() - begun);
   for (let attempt = 1; ; attempt += 1) {
@@ -170,8 +169,9 @@ async function compensateFrom(run: PipelineRun, position: number): Promise<RunEn
     const tell = teller(run, step, index, 1);
     tell('COMPENSATING', 'COMPENSATING', `${step.name} is undone`, null);
     await untilDone(run, step.name, async () => {
-      await run.failpoints.reach(`${step.name}:compensate`);
+      await context.services.failpoints.reach(`${step.name}:compensate`);
       await compensate(context);
+      await context.services.failpoints.reach(`${step.name}:compensated`);
     });
     const ended = run.steps.slice(0, index).every((earlier) => earlier.compensate === undefined);
     const durationMs = Math.round(performance.now() - begun);

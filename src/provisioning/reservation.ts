@@ -9,13 +9,14 @@ import type { CreateTenantCommand } from './commands.ts';
 import type { NameSettings } from './names.ts';
 import type { ClusterRoom } from './placement.ts';
 import type { StandbyClaims } from './standby-claims.ts';
-import type { OperationSecrets, RunFindings } from './step.ts';
+import type { Failpoints, OperationSecrets, RunFindings } from './step.ts';
 
 export interface ReserveServices {
   readonly control: Knex;
   readonly keyRing: KeyRing;
   readonly queue: OperationQueue;
   readonly standbys: StandbyClaims;
+  readonly failpoints: Failpoints;
   readonly settings: ReserveSettings;
 }
 

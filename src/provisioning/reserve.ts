@@ -45,9 +45,14 @@ export async function reserveTenant(
     const slug = given ?? (attempt === 1 ? derived : withRandomEnding(derived, room));
     const findings: RunFindings = {};
     try {
-      const reserved = await services.control.transaction((trx) =>
-        recordTenant(trx, services, { reservation, slug, slugRoom: room, findings }),
-      );
+      await services.failpoints.reach('reserve:before');
+      const reserved = await services.control.transaction(async (trx) => {
+        const record = { reservation, slug, slugRoom: room, findings };
+        const recorded = await recordTenant(trx, services, record);
+        await services.failpoints.reach('reserve:inside');
+        return recorded;
+      });
+      await services.failpoints.reach('reserve:after');
       if (findings.prepared === true) services.standbys.claimed(reservation.cluster.name);
       return { reserved };
     } catch (error) {

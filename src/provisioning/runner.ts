@@ -10,7 +10,6 @@ import {
 import { findTenantDatabases, type TenantDatabase } from '../control/tenant-databases.ts';
 import { findTenant, type Tenant } from '../control/tenants.ts';
 import type { EventLog } from '../progress/event-log.ts';
-import type { Failpoints } from './failpoints.ts';
 import { isolationOf } from './isolation/index.ts';
 import { runPipeline, type RunEnd } from './pipeline.ts';
 import type { EndedOperation, OperationSecrets, RunFindings, StepServices } from './step.ts';
@@ -20,7 +19,6 @@ import { pipelineOf } from './steps/index.ts';
 export interface RunnerOptions {
   readonly services: StepServices;
   readonly eventLog: EventLog;
-  readonly failpoints: Failpoints;
   readonly log: Logger;
   /** Seconds after which a lease that is not renewed runs out. */
   readonly leaseSeconds: number;
@@ -64,7 +62,7 @@ const neverAborts = new AbortController().signal;
 
 /** Builds the runner of an instance. */
 export function createRunner(options: RunnerOptions): Runner {
-  const { services, eventLog, failpoints } = options;
+  const { services, eventLog } = options;
   const stopping = new AbortController();
   const running = new Map<string, Promise<RunOutcome>>();
 
@@ -109,7 +107,6 @@ export function createRunner(options: RunnerOptions): Runner {
         },
         stopping: until,
         eventLog,
-        failpoints,
         log,
         compensating: operation.status === 'COMPENSATING',
         percent: accepted.percent,
@@ -158,9 +155,11 @@ export function createRunner(options: RunnerOptions): Runner {
       // open, or nobody would take it over when this instance dies.
       await running.get(operationId);
       const lost = await clusterSignal(operationId);
+      await services.failpoints.reach('takeover:before');
       const operation = await takeOver(services.control, operationId);
       if (operation === null) return; // it has ended meanwhile
       options.log.warn({ operationId, fence: operation.fence }, 'operation taken over');
+      await services.failpoints.reach('takeover:after');
       const [tenant, databases, sealed, remaining, percents] = await Promise.all([
         findTenant(services.control, null, { id: operation.tenantId }),
         findTenantDatabases(services.control, [operation.tenantId]),

@@ -53,6 +53,7 @@ export async function buildStandby(
     recipeHash: recipeHash(services),
   };
   await insertStandby(control, standby);
+  await services.failpoints.reach('standby:recorded');
   await prepare(services, cluster, { ...standby, migrationVersion: null }, signal);
 }
 
@@ -93,6 +94,7 @@ async function prepare(
     await isolation.migrate(context);
     await verifyPlace(context);
     if (standby.isolation === 'DATABASE') await untilAlone(cluster, standby.databaseName, signal);
+    await services.failpoints.reach('standby:made');
     const migrationVersion = context.findings.migrationVersion ?? null;
     const ready = { id: standby.id, recipeHash: recipeHash(services), migrationVersion };
     if (!(await readyStandby(services.control, ready))) {

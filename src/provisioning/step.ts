@@ -23,9 +23,21 @@ export interface OperationSecrets {
 /** What is sealed into an operation is bound to this purpose and its tenant. */
 export const operationSecretsPurpose = 'operation-secrets';
 
+/**
+ * Named places where a test makes an instance fail: `<step>:before`, `<step>:after`,
+ * `<step>:compensate` and `<step>:compensated` are reached once for each attempt; `failpoints.ts` has
+ * the others. Nothing hangs on them otherwise.
+ */
+export interface Failpoints {
+  /** Called when an operation comes to `point`; a rejection is an error of whoever came there. */
+  reach(point: string): Promise<void>;
+}
+
 /** What steps work with, the same for every operation of an instance. */
 export interface StepServices {
   readonly control: Knex;
+  /** Id of the control plane. */
+  readonly installation: string;
   readonly clusters: ReadonlyMap<string, Cluster>;
   readonly watch: ClusterWatch;
   readonly keyRing: KeyRing;
@@ -35,6 +47,7 @@ export interface StepServices {
   readonly neighbours: Neighbours;
   readonly tenantMigrations: MigrationSet;
   readonly settings: StepSettings;
+  readonly failpoints: Failpoints;
 }
 
 export interface StepSettings extends NameSettings {

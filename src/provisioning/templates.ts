@@ -28,6 +28,8 @@ import { migrateAs, takeOverPublicSchema } from './tenant-schema.ts';
 
 export interface TemplatesOptions {
   readonly control: Knex;
+  /** Id of the control plane. */
+  readonly installation: string;
   readonly tenantMigrations: MigrationSet;
   readonly strategy: DatabaseStrategy;
   /** Milliseconds that the migrations of one template may take. */
@@ -111,7 +113,7 @@ async function build(
   client: AdminClient,
   options: TemplatesOptions,
 ): Promise<Template> {
-  const { control, migrationTimeoutMs, tenantMigrations, strategy } = options;
+  const { control, installation, migrationTimeoutMs, tenantMigrations, strategy } = options;
   const id = randomUUID();
   const template = {
     id,
@@ -120,7 +122,7 @@ async function build(
     ownerRole: identifierFromId('tpo_', id),
     migrationVersion: tenantMigrations.version,
   };
-  const marker = templateMarker(id);
+  const marker = templateMarker(id, installation);
   await insertTemplate(control, { ...template, contentHash: tenantMigrations.contentHash });
   try {
     await client.query(`CREATE ROLE ${quoteIdentifier(template.ownerRole)} NOLOGIN;

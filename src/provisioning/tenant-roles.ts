@@ -6,7 +6,7 @@ import { passwordOf, type PlaceContext } from './step.ts';
 /** Makes a tenant's owner and login role, or gives those that are there their settings again. */
 export async function makeTenantRoles(context: PlaceContext): Promise<void> {
   const { cluster, database, operation, signal, tenant } = context;
-  const { settings } = context.services;
+  const { installation, settings } = context.services;
   const verifier = await (context.findings.verifier ?? scramVerifier(passwordOf(context)));
   await cluster.admin(
     (client) =>
@@ -17,7 +17,7 @@ export async function makeTenantRoles(context: PlaceContext): Promise<void> {
           verifier,
           connectionLimit: settings.tenantConnectionLimit,
           statementTimeoutMs: settings.tenantStatementTimeoutMs,
-          marker: tenantMarker(tenant.id, operation.id),
+          marker: tenantMarker(tenant.id, operation.id, installation),
           lock: tenantLock(tenant.id),
         },
       ),

@@ -12,6 +12,7 @@ import './delete-tenant.ts';
 import './update-tenant.ts';
 import './reveal-tenant-connection.ts';
 import './audit.ts';
+import './drift.ts';
 
 /** The GraphQL schema; built once, since types are registered by loading their files. */
 export const schema: GraphQLSchema = builder.toSchema();

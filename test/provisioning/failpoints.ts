@@ -1,8 +1,7 @@
 import type { IsolationKind } from '../../src/control/tenants.ts';
 import { isolationOf } from '../../src/provisioning/isolation/index.ts';
 import { createPipeline } from '../../src/provisioning/steps/index.ts';
-import type { Failpoints } from '../../src/provisioning/failpoints.ts';
-import type { Step } from '../../src/provisioning/step.ts';
+import type { Failpoints, Step } from '../../src/provisioning/step.ts';
 
 type Action = () => Promise<void>;
 

@@ -8,6 +8,7 @@ import {
   slugFromName,
   slugMaxLength,
   slugPattern,
+  readMarker,
   tenantMarker,
   tenantMarkerPrefix,
   tenantRoles,
@@ -96,8 +97,14 @@ describe('names on the server', () => {
     fc.assert(
       fc.property(fc.uuid(), fc.uuid(), fc.uuid(), (mine, theirs, operation) => {
         fc.pre(mine !== theirs);
-        const marker = tenantMarker(mine, operation);
-        expect(marker).toBe(`tenantry:1:tenant:${mine}:${operation}`);
+        const marker = tenantMarker(mine, operation, theirs);
+        expect(marker).toBe(`tenantry:1:tenant:${mine}:${operation}:${theirs}`);
+        expect(readMarker(marker)).toEqual({
+          kind: 'tenant',
+          id: mine,
+          operationId: operation,
+          installation: theirs,
+        });
         expect(marker.startsWith(tenantMarkerPrefix(mine))).toBe(true);
         expect(marker.startsWith(tenantMarkerPrefix(theirs))).toBe(false);
       }),

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type GatewayOptions, type TestGateway, type World } from '../harness.ts';
 import { scriptFailpoints } from './failpoints.ts';
 import { makeMigrationFolder } from './migration-folders.ts';
-import { asTenant, createTenant, makeTenant } from './tenants.ts';
+import { asTenant, createTenant, makeTenant, markerOf } from './tenants.ts';
 import { expectNothingLeft, markedSchemas, tracesOf } from './traces.ts';
 import { isolations } from './isolations.ts';
 
@@ -91,7 +91,7 @@ describe.each(cases)(
          WHERE tenant_id = $1`,
           [tenant.id],
         );
-        const marker = `tenantry:1:tenant:${tenant.id}:${operation.id}`;
+        const marker = await markerOf(world, tenant.id, operation.id);
         expect(markers).toEqual([{ marker }, { marker }]);
         const rows = await asTenant(world, tenant.id, async (client) => {
           await client.query(`INSERT INTO settings (key, value) VALUES ('a', '1')`);

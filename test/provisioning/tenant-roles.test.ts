@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { onServer, withDatabase } from '../control-template.ts';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
-import { asTenant, makeTenant, type Made } from './tenants.ts';
+import { asTenant, makeTenant, markerOf, type Made } from './tenants.ts';
 
 let world: World;
 let gateway: TestGateway;
@@ -117,7 +117,7 @@ describe.each([
         ),
     );
     expect(markers.map((row) => row.marker)).toEqual(
-      Array(3).fill(`tenantry:1:tenant:${id}:${made.operation.id}`),
+      Array(3).fill(await markerOf(world, id, made.operation.id)),
     );
   });
 });

@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { createKeyRing } from '../../src/crypto/envelope.ts';
+import { tenantMarker } from '../../src/provisioning/names.ts';
 import { connectionStringPurpose } from '../../src/provisioning/steps/encrypt-credentials.ts';
 import type { TestGateway, World } from '../harness.ts';
 
@@ -71,6 +72,12 @@ export async function makeTenant(gateway: TestGateway, input: object): Promise<M
     throw new Error(`not made: ${JSON.stringify(payload)}`);
   }
   return payload as Made;
+}
+
+/** What everything carries that an operation made for a tenant. */
+export async function markerOf(world: World, tenantId: string, operationId: string) {
+  const [row] = await world.query<{ id: string }>('SELECT id FROM control_plane.installation');
+  return tenantMarker(tenantId, operationId, row!.id);
 }
 
 /** The name of the database or schema that is the tenant's alone. */

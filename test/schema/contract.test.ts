@@ -30,10 +30,9 @@ const missing: readonly string[] = [
   // tenants that are made later
   'Tenant.provisionAt',
   'CreateTenantInput.provisionAt',
-  // health and drift
+  // health
   'TenantDatabase.health',
   'Query.tenantHealth',
-  'Query.driftReport',
   // what is done to a tenant that is there
   'Mutation.restoreTenant',
   'Mutation.purgeTenant',

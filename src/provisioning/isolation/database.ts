@@ -124,13 +124,14 @@ async function makeDatabase(context: PlaceContext): Promise<string | null> {
           services.templates.forget(cluster);
           throw new PassingError('the template is gone', { cause: error });
         }
+        await services.failpoints.reach('create_database:inside');
         if (template !== null) context.findings.migrationVersion = template.migrationVersion;
       }
       await openDatabase(client, {
         name: opaque,
         finalName: database.databaseName,
         owner: database.ownerRole,
-        marker: tenantMarker(tenant.id, operation.id),
+        marker: tenantMarker(tenant.id, operation.id, services.installation),
       });
       return begun === null && template !== null ? template.ownerRole : null;
     },

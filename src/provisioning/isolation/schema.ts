@@ -54,7 +54,7 @@ export const schemaIsolation: Isolation = {
       database: shared,
       owner: database.ownerRole,
       login: database.loginRole,
-      marker: tenantMarker(tenant.id, operation.id),
+      marker: tenantMarker(tenant.id, operation.id, services.installation),
     };
     await cluster.inSharedDatabase(
       shared.name,
@@ -89,7 +89,7 @@ export const schemaIsolation: Isolation = {
       database: database.databaseName,
       schema: schemaNameOf(database),
       role: database.ownerRole,
-      marker: tenantMarker(tenant.id, operation.id),
+      marker: tenantMarker(tenant.id, operation.id, services.installation),
       signal,
     });
     findings.migrationVersion = services.tenantMigrations.version;
@@ -120,7 +120,7 @@ export const schemaIsolation: Isolation = {
         const place = {
           database: shared,
           owner: database.ownerRole,
-          marker: tenantMarker(tenant.id, operation.id),
+          marker: tenantMarker(tenant.id, operation.id, services.installation),
           // Under a name that was chosen, only what carries our marker is ours to drop.
           markerPrefix: tenantMarkerPrefix(tenant.id),
         };

@@ -65,6 +65,7 @@ export function openEnd(
           tenantId: tenant.id,
           requestId: operation.requestId,
         });
+        await services.failpoints.reach('commit:before');
         await trx.commit();
         return ended;
       } catch (error) {

@@ -32,14 +32,17 @@ export function createPipeline(isolation: Isolation): readonly Step[] {
 /** Soft delete. */
 const deletePipeline: readonly Step[] = [acceptance, disableLogin, markDeleted];
 
+/** The pipelines there are, by what they are for. */
+export const pipelines: Partial<
+  Readonly<Record<OperationKind, (isolation: Isolation) => readonly Step[]>>
+> = {
+  CREATE: createPipeline,
+  DELETE: () => deletePipeline,
+};
+
 /** The steps of an operation, in order. */
 export function pipelineOf(kind: OperationKind, isolation: Isolation): readonly Step[] {
-  switch (kind) {
-    case 'CREATE':
-      return createPipeline(isolation);
-    case 'DELETE':
-      return deletePipeline;
-    default:
-      throw new Error(`there is no pipeline for ${kind} yet`);
-  }
+  const pipeline = pipelines[kind];
+  if (pipeline === undefined) throw new Error(`there is no pipeline for ${kind} yet`);
+  return pipeline(isolation);
 }

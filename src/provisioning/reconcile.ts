@@ -1,0 +1,211 @@
+import { replaceDrift, type Drift } from '../control/drift.ts';
+import {
+  findRemains,
+  listRegistered,
+  type Registered,
+  type Remains,
+} from '../control/registered.ts';
+import type { Cluster } from '../postgres/cluster.ts';
+import { dropDatabase } from '../postgres/databases.ts';
+import {
+  listDatabases,
+  listRoles,
+  listSchemas,
+  newestMigration,
+  type SchemaEntry,
+} from '../postgres/inventory.ts';
+import { asMember } from '../postgres/roles.ts';
+import { compare, type ClusterInventory, type Comparison } from './drift.ts';
+import { isolationOf } from './isolation/index.ts';
+import { markerPrefix, readMarker, tenantLock } from './names.ts';
+import type { PlaceContext, StepServices } from './step.ts';
+import { dropTenantRoles } from './tenant-roles.ts';
+
+export interface ReconcileOptions {
+  readonly services: StepServices;
+  /** Seconds after the end of an operation before what it left is dropped. */
+  readonly graceSeconds: number;
+  /** Prolongs the turn of whoever compares; rejects when it is another one's. */
+  readonly stillMine: () => Promise<void>;
+  readonly onDropError: (remains: Remains, error: unknown) => void;
+  readonly signal: AbortSignal;
+}
+
+/** What came of one comparison. */
+export interface Reconciled {
+  readonly findings: readonly Drift[];
+  readonly dropped: readonly Remains[];
+}
+
+/**
+ * Compares a cluster with the registry, finishes drops of ours that were interrupted, drops what undone
+ * operations of ours left once the grace period is over, and records everything else.
+ *
+ * @param ledger chooses whose ledger of migrations is looked at this time: each costs a connection
+ */
+export async function reconcile(
+  cluster: Cluster,
+  options: ReconcileOptions,
+  ledger: (tenants: readonly Registered[]) => readonly Registered[],
+): Promise<Reconciled> {
+  const { services, graceSeconds, signal, stillMine } = options;
+  const { control, failpoints, installation } = services;
+  await failpoints.reach('reconcile:before');
+  const before = await listRegistered(control, cluster.name, graceSeconds);
+  const inventory = await takeInventory(cluster, before, signal);
+  await stillMine();
+  // Whatever is there was recorded before it was made: what is not recorded now, is nobody's.
+  const after = await listRegistered(control, cluster.name, graceSeconds);
+  const remains = await findRemains(control, cluster.name, operationsOf(inventory), graceSeconds);
+  const byOperation = new Map(remains.map((one) => [one.operationId, one]));
+  const comparison = compare(inventory, { before, after, remains: byOperation, installation });
+  const dropped = await drop(cluster, comparison, options);
+  const tenants = after.filter(({ source, settled }) => source === 'TENANT' && settled);
+  const looked = ledger(tenants);
+  const versions = await wrongVersions(cluster, looked, signal);
+  await stillMine();
+  const gone = new Set(dropped.map(({ tenantId }) => tenantId));
+  const findings = [
+    ...comparison.findings.filter(({ tenantId }) => tenantId === null || !gone.has(tenantId)),
+    ...versions,
+  ];
+  const lookedAt = new Set(looked.map(({ id }) => id));
+  const kept = tenants.map(({ id }) => id).filter((id) => !lookedAt.has(id));
+  await replaceDrift(control, cluster.name, findings, kept);
+  await failpoints.reach('reconcile:after');
+  return { findings, dropped };
+}
+
+async function takeInventory(
+  cluster: Cluster,
+  registered: readonly Registered[],
+  signal: AbortSignal,
+): Promise<ClusterInventory> {
+  const databaseNames = registered.map(({ databaseName }) => databaseName);
+  const roleNames = registered.flatMap(({ ownerRole, loginRole }) => [ownerRole, loginRole]);
+  const { databases, roles } = await cluster.admin(
+    async (client) => ({
+      databases: await listDatabases(client, markerPrefix, databaseNames),
+      roles: await listRoles(
+        client,
+        markerPrefix,
+        roleNames.filter((name) => name !== null),
+      ),
+    }),
+    signal,
+  );
+  const schemas = new Map<string, readonly SchemaEntry[]>();
+  for (const shared of registered.filter(({ source }) => source === 'SHARED')) {
+    const found = databases.find(({ name }) => name === shared.databaseName);
+    // Another one's database of this name is looked into by nobody.
+    if (readMarker(found?.marker ?? null)?.id !== shared.id || found?.halfDropped === true)
+      continue;
+    const names = registered
+      .filter(({ databaseName }) => databaseName === shared.databaseName)
+      .flatMap(({ schemaName }) => schemaName ?? []);
+    const list = await cluster.inDatabase(
+      shared.databaseName,
+      (client) => listSchemas(client, markerPrefix, names),
+      signal,
+    );
+    schemas.set(shared.databaseName, list);
+  }
+  return { databases, roles, schemas };
+}
+
+function operationsOf({ databases, roles, schemas }: ClusterInventory): string[] {
+  const entries = [...databases, ...roles, ...[...schemas.values()].flat()];
+  return [...new Set(entries.flatMap(({ marker }) => readMarker(marker)?.operationId ?? []))];
+}
+
+/** One after the other: whoever waits for a tenant needs the server more. */
+async function drop(
+  cluster: Cluster,
+  { forfeit, halfDropped }: Comparison,
+  { services, signal, stillMine, onDropError }: ReconcileOptions,
+): Promise<Remains[]> {
+  const dropped: Remains[] = [];
+  const attempt = async (remains: Remains, work: () => Promise<void>): Promise<void> => {
+    await stillMine();
+    try {
+      await services.failpoints.reach('reconcile:drop');
+      await work();
+      dropped.push(remains);
+    } catch (error) {
+      signal.throwIfAborted();
+      onDropError(remains, error); // its finding stays; the next time it is tried again
+    }
+  };
+  for (const remains of forfeit) {
+    const context = contextOf(services, cluster, remains, signal);
+    await attempt(remains, async () => {
+      await isolationOf(remains.isolation).drop(context);
+      await dropTenantRoles(context);
+    });
+  }
+  const done = new Set(forfeit.map(({ tenantId }) => tenantId));
+  for (const { name, remains } of halfDropped.filter((one) => !done.has(one.remains.tenantId))) {
+    await attempt(remains, () =>
+      cluster.exclusively(
+        tenantLock(remains.tenantId),
+        (client) => dropDatabase(client, name, [remains.loginRole, remains.ownerRole]),
+        signal,
+      ),
+    );
+  }
+  return dropped;
+}
+
+/** As for the undo of the operation that made it. */
+function contextOf(
+  services: StepServices,
+  cluster: Cluster,
+  remains: Remains,
+  signal: AbortSignal,
+): PlaceContext {
+  return {
+    operation: { id: remains.operationId },
+    tenant: { id: remains.tenantId },
+    database: { ...remains, status: 'DROPPED', migrationVersion: null },
+    secrets: null,
+    cluster,
+    services,
+    findings: {},
+    signal,
+  };
+}
+
+/** Tenants whose own ledger of migrations says something else than the registry. */
+async function wrongVersions(
+  cluster: Cluster,
+  tenants: readonly Registered[],
+  signal: AbortSignal,
+): Promise<Drift[]> {
+  const findings: Drift[] = [];
+  for (const tenant of tenants) {
+    const { databaseName, id, migrationVersion, ownerRole, schemaName } = tenant;
+    const version = await cluster
+      .inDatabase(
+        databaseName,
+        (client) =>
+          asMember(client, ownerRole === null ? [] : [ownerRole], () =>
+            newestMigration(client, schemaName ?? 'public'),
+          ),
+        signal,
+      )
+      // What keeps it from being asked is another finding, or passes.
+      .catch(() => migrationVersion);
+    signal.throwIfAborted();
+    if (version === migrationVersion) continue;
+    const present = version === null ? 'has no migrations' : `is at ${version}`;
+    const expected = migrationVersion === null ? 'none' : migrationVersion;
+    findings.push({
+      kind: 'WRONG_VERSION',
+      objectType: schemaName === null ? 'DATABASE' : 'SCHEMA',
+      objectName: schemaName === null ? databaseName : `${databaseName}.${schemaName}`,
+      tenantId: id,
+      detail: `${present}; the registry has ${expected}`,
+    });
+  }
+  return findings;
+}

@@ -63,7 +63,7 @@ export async function listRoles(
               CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
               CASE WHEN rolreplication THEN 'REPLICATION' END,
               CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL) AS "excessRights",
-            ARRAY(SELECT pg_get_userbyid(roleid)::text FROM pg_auth_members WHERE member = oid)
+            ARRAY(SELECT pg_get_userbyid(roleid)::text FROM pg_auth_members WHERE member = pg_roles.oid)
               AS "memberOf"
      FROM pg_roles LEFT JOIN pg_shdescription ON objoid = oid AND classoid = 'pg_authid'::regclass
      WHERE starts_with(description, $1) OR rolname = ANY ($2) ORDER BY rolname`,

@@ -198,7 +198,7 @@ async function wrongVersions(
     signal.throwIfAborted();
     if (version === migrationVersion) continue;
     const present = version === null ? 'has no migrations' : `is at ${version}`;
-    const expected = migrationVersion === null ? 'none' : migrationVersion;
+    const expected = migrationVersion ?? 'none';
     findings.push({
       kind: 'WRONG_VERSION',
       objectType: schemaName === null ? 'DATABASE' : 'SCHEMA',

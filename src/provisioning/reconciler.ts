@@ -41,21 +41,20 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   const stopping = new AbortController();
   const { signal } = stopping;
   const loops: Promise<void>[] = [];
+  const isStopping = (): boolean => signal.aborted;
   const everyMs = Math.min(lookMs.most, Math.max(lookMs.least, intervalSeconds * 200));
 
   async function keepComparing(cluster: Cluster): Promise<void> {
     const inTurn = takeTurns();
-    while (!signal.aborted) {
+    while (!isStopping()) {
       await sleep(everyMs, undefined, { signal, ref: false }).catch(() => undefined);
-      if (signal.aborted || !services.watch.takesTenants(cluster.name)) continue;
+      if (isStopping() || !services.watch.takesTenants(cluster.name)) continue;
       await compareWhenDue(cluster, inTurn).catch((error: unknown) => {
         if (isStopping()) return;
         log.warn({ err: error, cluster: cluster.name }, 'the cluster could not be reconciled');
       });
     }
   }
-
-  const isStopping = (): boolean => signal.aborted;
 
   async function compareWhenDue(
     cluster: Cluster,

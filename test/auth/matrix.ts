@@ -91,6 +91,7 @@ export const fields: Readonly<Record<string, Line<string>>> = {
   ),
   'Query.operations': line('tenant:read', () => 'operations { nodes { tenant { id } } }'),
   'Query.auditLog': line('audit of its own', () => 'auditLog(first: 100) { nodes { tenantId } }'),
+  'Query.driftReport': line('fleet:read', () => 'driftReport { kind }', { about: 'caller' }),
   'Mutation.createTenant': line(
     'tenant:create',
     ({ unique }) => `createTenant(input: { name: "${unique}" }) ${payload}`,

@@ -87,6 +87,8 @@ describe('readConfig with nothing set', () => {
         deletionRetentionDays: 30,
       },
       audit: { retentionDays: 0 },
+      reconcile: { intervalSeconds: 300, graceSeconds: 600 },
+      failpoints: { rules: null },
       log: { level: 'info', format: 'pretty' },
     });
     expect(settings.every(({ isDefault }) => isDefault)).toBe(true);
@@ -502,6 +504,15 @@ describe('problems', () => {
       'DATABASE_URL',
       'ENCRYPTION_KEY',
     ]);
+  });
+});
+
+describe('FAILPOINTS', () => {
+  it('is refused where anybody but a developer could be served', () => {
+    const FAILPOINTS = 'create_role:after=crash';
+    expect(readConfig({ FAILPOINTS }).failpoints.rules).toHaveLength(1);
+    const message = /^FAILPOINTS: .*AUTH_MODE=open alone/m;
+    expect(errorOf({ ...served, AUTH_MODE: 'jwt', FAILPOINTS }).message).toMatch(message);
   });
 });
 

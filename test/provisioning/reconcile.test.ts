@@ -93,6 +93,8 @@ describe.each(['superuser', 'limited'] as const)('as a %s', (admin) => {
       await asAdmin(`CREATE ROLE "${owner}" NOLOGIN; ${comment(`ROLE "${owner}"`)}`);
       if (isolation === 'DATABASE') {
         await asAdmin(`CREATE DATABASE "${database}"`);
+        // Other test files' tenants look for databases with a marker that they could open.
+        await asAdmin(`REVOKE ALL ON DATABASE "${database}" FROM PUBLIC`);
         await asAdmin(comment(`DATABASE "${database}"`));
       } else {
         await asAdmin(`CREATE SCHEMA "${schema}"; ${comment(`SCHEMA "${schema}"`)}`, database);
@@ -119,6 +121,7 @@ describe.each(['superuser', 'limited'] as const)('as a %s', (admin) => {
       try {
         if (schema) await asAdmin(`CREATE SCHEMA ${name}`, databaseName);
         else await asAdmin(`CREATE DATABASE ${name}`);
+        if (!schema) await asAdmin(`REVOKE ALL ON DATABASE ${name} FROM PUBLIC`);
         const what = `${schema ? 'SCHEMA' : 'DATABASE'} ${name}`;
         await asAdmin(`COMMENT ON ${what} IS '${marker}'`, schema ? databaseName : undefined);
         await compared(world);
@@ -168,7 +171,7 @@ describe('driftReport', () => {
       kind: 'WRONG_GRANTS',
       what: 'PUBLIC has rights',
       of: 'place',
-      break: 'GRANT ALL ON %kind% %place% TO PUBLIC',
+      break: 'GRANT %right% ON %kind% %place% TO PUBLIC',
       mend: 'REVOKE ALL ON %kind% %place% FROM PUBLIC',
     },
     {
@@ -273,6 +276,7 @@ describe('driftReport', () => {
           id,
           marker,
           kind: isolation,
+          right: isolation === 'DATABASE' ? 'TEMPORARY' : 'CREATE',
           name: placeOf(made),
           place: `"${placeOf(made)}"`,
           owner: roles!.owner,
@@ -346,6 +350,7 @@ describe('driftReport', () => {
       [operation!.id],
     );
     await world.query(`CREATE DATABASE "${row!.name}"`);
+    await world.query(`REVOKE ALL ON DATABASE "${row!.name}" FROM PUBLIC`);
     const marker = await markerOf(world, row!.id, operation!.id);
     await world.query(`COMMENT ON DATABASE "${row!.name}" IS '${marker}'`);
     await world.query(`UPDATE pg_database SET datconnlimit = -2 WHERE datname = $1`, [row!.name]);

@@ -31,6 +31,7 @@ import { checkServer } from './postgres/server-check.ts';
 import { createEventLog } from './progress/event-log.ts';
 import { createEventSubscriptions } from './progress/event-subscriptions.ts';
 import { pruneAuditLog } from './provisioning/audit-retention.ts';
+import { createBatchRuns } from './provisioning/batch-runs.ts';
 import { createClusterPreparation } from './provisioning/cluster-preparation.ts';
 import { createClusterWatch } from './provisioning/cluster-watch.ts';
 import { createFailpoints, failpointNames, noFailpoints } from './provisioning/failpoints.ts';
@@ -183,10 +184,12 @@ async function build(
     buildTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
     log,
   });
+  const runs = createBatchRuns({ control, queue, runner, settings: provisioning, log });
   const serving = queue.start((operationId) => runner.resume(operationId));
   await orStopped(serving.catch(blameDatabase(config)));
   stack.defer(async () => {
     // First nothing new, then what runs, then what it has to tell.
+    await runs.stop();
     await Promise.all([queue.stop(graceMs), runner.stop(graceMs), standbys.stop(graceMs)]);
     await eventLog.close();
   });
@@ -218,6 +221,9 @@ async function build(
     rules: { ...provisioning, ...tenants },
     apiKeyOverlapSeconds: provisioning.apiKeyOverlapSeconds,
     creationLimit: createRateLimit(control, 'creations', provisioning.creationsPerMinute),
+    runs,
+    batchLimit: createRateLimit(control, 'batch-tenants', provisioning.batchTenantsPerMinute),
+    maxTenantsPerBatch: provisioning.maxTenantsPerBatch,
   });
   // Made at once where DATA_DIR is ours, so that all keys are there to be saved after the first start.
   if (database.url === null && config.auth.mode === 'open') await loadSigningKey(database.dataDir);
@@ -258,6 +264,7 @@ async function build(
     await Promise.all([http.close(graceMs), eventSubscriptions.close()]);
   });
   standbys.start();
+  runs.start();
   const reconciler = createReconciler({ services, ...config.reconcile, log });
   stack.defer(() => reconciler.stop());
   reconciler.start();

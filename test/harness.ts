@@ -122,6 +122,7 @@ export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): P
           GRAPHIQL: 'on',
           INTROSPECTION: 'on',
           RATE_LIMIT_CREATIONS_PER_MINUTE: '0',
+          RATE_LIMIT_BATCH_TENANTS_PER_MINUTE: '0',
           STANDBY_DATABASES: '0',
           STANDBY_SCHEMAS: '0',
           RATE_LIMIT_FAILED_CREDENTIALS_PER_MINUTE: '0',

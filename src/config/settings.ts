@@ -124,6 +124,17 @@ export const groups = {
   provisioning: {
     /** Of each caller; 0: no limit. */
     creationsPerMinute: setting('RATE_LIMIT_CREATIONS_PER_MINUTE', whole(0, 1_000_000), '10'),
+    /** Tenants in batches, of each caller; 0: no limit. */
+    batchTenantsPerMinute: setting(
+      'RATE_LIMIT_BATCH_TENANTS_PER_MINUTE',
+      whole(0, 1_000_000),
+      '200',
+    ),
+    maxTenantsPerBatch: setting('MAX_TENANTS_PER_BATCH', whole(1, 500), '50'),
+    /** Items at once: of one batch over all instances, and of all batches on one instance. */
+    batchConcurrency: setting('BATCH_CONCURRENCY', whole(1, 100), '5'),
+    /** Items of a batch that have not begun by then are cancelled. */
+    batchTimeoutSeconds: setting('BATCH_PROCESSING_TIMEOUT', whole(1, dayInSeconds), '300'),
     /** 0: no limit. */
     maxTenantsPerPartner: setting('MAX_TENANTS_PER_PARTNER', whole(0, int32Max), '0'),
     operationTimeoutSeconds: setting('SCHEMA_CREATION_TIMEOUT', whole(1, dayInSeconds), '60'),

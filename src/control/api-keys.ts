@@ -23,17 +23,25 @@ export interface NewApiKey {
   readonly hash: Buffer;
 }
 
-/** Records a key that has no effect until it is activated. */
-export async function insertApiKey(trx: Control, key: NewApiKey): Promise<void> {
+/** Records keys that have no effect until they are activated. */
+export async function insertApiKeys(trx: Control, keys: readonly NewApiKey[]): Promise<void> {
+  if (keys.length === 0) return;
   await table(trx)
-    .insert({
-      id: key.id,
-      tenant_id: key.tenantId,
-      display: key.display,
-      lookup: key.lookup,
-      hash: key.hash,
-    })
-    .options({ name: 'insert_api_key' });
+    .insert(
+      keys.map((key) => ({
+        id: key.id,
+        tenant_id: key.tenantId,
+        display: key.display,
+        lookup: key.lookup,
+        hash: key.hash,
+      })),
+    )
+    .options({ name: `insert_api_keys_${keys.length}` });
+}
+
+/** Takes the effect from all keys of these tenants at once. */
+export async function deactivateApiKeys(trx: Control, tenantIds: readonly string[]): Promise<void> {
+  await table(trx).whereIn('tenant_id', tenantIds).update({ activated_at: null });
 }
 
 /** Gives a tenant's waiting keys their effect. */

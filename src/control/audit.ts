@@ -55,21 +55,24 @@ const columns = {
  * Appends to the audit log, in the transaction of the change it tells of. The commit makes it the next
  * entry of the hash chain.
  */
-export async function appendAudit(trx: Control, record: AuditRecord): Promise<void> {
+export async function appendAudit(trx: Control, ...records: readonly AuditRecord[]): Promise<void> {
+  if (records.length === 0) return;
   await table(trx)
-    .insert({
-      actor: record.actor,
-      partner: record.partner,
-      ip_address: record.ipAddress,
-      action: record.action,
-      tenant_id: record.tenantId,
-      from_status: record.fromStatus,
-      to_status: record.toStatus,
-      outcome: record.outcome,
-      request_id: record.requestId,
-      details: record.details === undefined ? null : JSON.stringify(record.details),
-    })
-    .options({ name: 'insert_audit' });
+    .insert(
+      records.map((record) => ({
+        actor: record.actor,
+        partner: record.partner,
+        ip_address: record.ipAddress,
+        action: record.action,
+        tenant_id: record.tenantId,
+        from_status: record.fromStatus,
+        to_status: record.toStatus,
+        outcome: record.outcome,
+        request_id: record.requestId,
+        details: record.details === undefined ? null : JSON.stringify(record.details),
+      })),
+    )
+    .options({ name: `insert_audit_${records.length}` });
 }
 
 /** Order of the audit log: newest first. */

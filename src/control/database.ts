@@ -1,5 +1,6 @@
 import knexPackage, { type Knex } from 'knex';
 import pg from 'pg';
+import { codeOf, errorCodes } from '../postgres/error-codes.ts';
 import { serverIdentity } from '../postgres/server-check.ts';
 
 /** PostgreSQL schema that holds the registry. */
@@ -38,6 +39,25 @@ export function openControl(options: ControlOptions): Knex {
     },
     log: { warn: () => undefined, error: () => undefined, deprecate: () => undefined },
   });
+}
+
+/**
+ * Waits for statements of one transaction that were sent without waiting for one another. When one
+ * fails, all behind it do: what is thrown is the error of the first.
+ */
+export async function sentTogether<T extends readonly unknown[]>(
+  statements: readonly [...T],
+): Promise<{ -readonly [Place in keyof T]: Awaited<T[Place]> }> {
+  const settled = await Promise.allSettled(statements);
+  const reasons = settled.flatMap((one) =>
+    one.status === 'rejected' ? [one.reason as unknown] : [],
+  );
+  if (reasons.length > 0) {
+    throw reasons.find((reason) => codeOf(reason) !== errorCodes.inFailedTransaction) ?? reasons[0];
+  }
+  return settled.map((one) => (one.status === 'fulfilled' ? one.value : undefined)) as {
+    -readonly [Place in keyof T]: Awaited<T[Place]>;
+  };
 }
 
 /** Waits for the control plane to answer; rejects when it does not. */

@@ -59,25 +59,26 @@ export async function appendEvents(control: Control, events: readonly StepEvent[
     .options({ name: 'append_events' });
 }
 
-/** Where listeners learn that there is something to read: operation ids, or nothing for 'anything'. */
+/** Where listeners learn that there is something to read: ids of operations and batches, or nothing for 'anything'. */
 export const eventChannel = 'control_plane_events';
 
 // A notification may have 8000 bytes, an id has 36.
 const appendStatement = `
   WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(7311, 1)),
   told AS MATERIALIZED (
-    SELECT event.*
+    SELECT event.*, held.batch_id
     FROM turn, jsonb_to_recordset(CAST(? AS jsonb)) AS event (
       place integer, operation_id uuid, fence bigint, tenant_id uuid, step text, status text,
       operation_status text, percent integer, message text, at timestamptz, duration_ms integer)
     JOIN ${controlSchema}.operations held ON held.id = event.operation_id AND held.fence = event.fence
   ),
   written AS (
-    INSERT INTO ${controlSchema}.operation_events (operation_id, tenant_id, step, status,
+    INSERT INTO ${controlSchema}.operation_events (operation_id, tenant_id, batch_id, step, status,
       operation_status, percent, message, at, duration_ms)
-    SELECT operation_id, tenant_id, step, status, operation_status, percent, message, at, duration_ms
+    SELECT operation_id, tenant_id, batch_id, step, status, operation_status, percent, message, at,
+      duration_ms
     FROM told ORDER BY place
-    RETURNING operation_id
+    RETURNING operation_id, batch_id
   ),
   stepped AS (
     INSERT INTO ${controlSchema}.operation_steps (operation_id, name, position, status, attempts,
@@ -95,9 +96,9 @@ const appendStatement = `
       finished_at = excluded.finished_at,
       duration_ms = coalesce(excluded.duration_ms, operation_steps.duration_ms)
   )
-  SELECT pg_notify('${eventChannel}', CASE WHEN count(DISTINCT operation_id) > 200 THEN ''
-    ELSE string_agg(DISTINCT operation_id::text, ' ') END)
-  FROM written HAVING count(*) > 0`;
+  SELECT pg_notify('${eventChannel}', CASE WHEN count(DISTINCT id) > 200 THEN ''
+    ELSE string_agg(DISTINCT id::text, ' ') END)
+  FROM written, unnest(ARRAY[operation_id, batch_id]) AS id WHERE id IS NOT NULL HAVING count(*) > 0`;
 
 /** The steps of these operations, each operation's in the order of its pipeline. */
 export async function listSteps(

@@ -34,6 +34,11 @@ export interface Operation {
   readonly kind: OperationKind;
   readonly status: OperationStatus;
   readonly tenantId: string;
+  /** The batch it belongs to, and its place in the request; null: it was asked for alone. */
+  readonly batchId: string | null;
+  readonly batchIndex: number | null;
+  /** Undone or cancelled because another item of its atomic batch failed. */
+  readonly rolledBack: boolean;
   readonly partner: string;
   readonly actor: string;
   readonly requestId: string | null;
@@ -47,11 +52,15 @@ export interface Operation {
   readonly finishedAt: Date | null;
 }
 
-const columns = {
+/** Columns by the names of their properties. */
+export const operationColumns = {
   id: 'id',
   kind: 'kind',
   status: 'status',
   tenantId: 'tenant_id',
+  batchId: 'batch_id',
+  batchIndex: 'batch_index',
+  rolledBack: 'rolled_back',
   partner: 'partner',
   actor: 'actor',
   requestId: 'request_id',
@@ -87,26 +96,47 @@ export interface NewOperation {
   readonly secretsEncrypted: string | null;
   /** Seconds from now, by the database's clock: instances need not agree on the time. */
   readonly deadlineSeconds: number;
+  /** Its place in a batch: it is QUEUED until somebody begins it. */
+  readonly batch?: { readonly id: string; readonly index: number };
 }
 
-/** Inserts an operation as RUNNING, held by the inserting instance at fence 1. */
+/**
+ * Inserts operations; answers by id. Those of no batch are RUNNING, held by the inserting instance at
+ * fence 1.
+ */
+export async function insertOperations(
+  trx: Control,
+  operations: readonly NewOperation[],
+): Promise<ReadonlyMap<string, Operation>> {
+  const rows = (await operationTable(trx)
+    .insert(
+      operations.map((operation) => ({
+        id: operation.id,
+        kind: operation.kind,
+        status: operation.batch === undefined ? 'RUNNING' : 'QUEUED',
+        tenant_id: operation.tenantId,
+        batch_id: operation.batch?.id ?? null,
+        batch_index: operation.batch?.index ?? null,
+        partner: operation.partner,
+        actor: operation.actor,
+        request_id: operation.requestId,
+        secrets_encrypted: operation.secretsEncrypted,
+        deadline_at: trx.raw("now() + ? * interval '1 second'", [operation.deadlineSeconds]),
+        started_at: operation.batch === undefined ? trx.fn.now() : null,
+      })),
+    )
+    .returning(Object.values(operationColumns))
+    .options({
+      name: `insert_operations_${operations.length}${operations[0]?.batch === undefined ? '' : '_queued'}`,
+    })) as Record<string, unknown>[];
+  return new Map(rows.map(operationFromRow).map((operation) => [operation.id, operation]));
+}
+
+/** Inserts one operation: see `insertOperations`. */
 export async function insertOperation(trx: Control, operation: NewOperation): Promise<Operation> {
-  const rows = (await table(trx)
-    .insert({
-      id: operation.id,
-      kind: operation.kind,
-      status: 'RUNNING',
-      tenant_id: operation.tenantId,
-      partner: operation.partner,
-      actor: operation.actor,
-      request_id: operation.requestId,
-      secrets_encrypted: operation.secretsEncrypted,
-      deadline_at: trx.raw("now() + ? * interval '1 second'", [operation.deadlineSeconds]),
-      started_at: trx.fn.now(),
-    })
-    .returning(Object.values(columns))
-    .options({ name: 'insert_operation' })) as Record<string, unknown>[];
-  return fromRow(rows[0] ?? {});
+  const inserted = (await insertOperations(trx, [operation])).get(operation.id);
+  if (inserted === undefined) throw new Error('the inserted operation did not come back');
+  return inserted;
 }
 
 /** One operation that the scope may see. */
@@ -115,8 +145,8 @@ export async function findOperation(
   scope: Scope,
   id: string,
 ): Promise<Operation | null> {
-  const query = scoped(table(control), scope, 'tenant_id').where('id', id);
-  return ((await query.first(columns)) as Operation | undefined) ?? null;
+  const query = scoped(operationTable(control), scope, 'tenant_id').where('id', id);
+  return ((await query.first(operationColumns)) as Operation | undefined) ?? null;
 }
 
 /** The operation on a tenant that is open, else the latest one; null: none that the scope may see. */
@@ -125,10 +155,10 @@ export async function findCurrentOperation(
   scope: Scope,
   tenantId: string,
 ): Promise<Operation | null> {
-  const query = scoped(table(control), scope, 'tenant_id')
+  const query = scoped(operationTable(control), scope, 'tenant_id')
     .where('tenant_id', tenantId)
     .orderByRaw('finished_at IS NULL DESC, created_at DESC, id');
-  return ((await query.first(columns)) as Operation | undefined) ?? null;
+  return ((await query.first(operationColumns)) as Operation | undefined) ?? null;
 }
 
 export interface OperationFilter {
@@ -145,25 +175,25 @@ export function listOperations(
   filter: OperationFilter,
   page: PageRequest,
 ): Promise<Page<Operation>> {
-  const query = scoped(table(control), scope, 'tenant_id');
+  const query = scoped(operationTable(control), scope, 'tenant_id');
   if (filter.kind !== undefined) void query.whereIn('kind', filter.kind);
   if (filter.status !== undefined) void query.whereIn('status', filter.status);
   if (filter.tenantId !== undefined) void query.where('tenant_id', filter.tenantId);
   if (filter.batchId !== undefined) void query.where('batch_id', filter.batchId);
   const order = { column: 'created_at', type: 'timestamptz', descending: true } as const;
-  return readPage<Operation>(query, columns, order, page);
+  return readPage<Operation>(query, operationColumns, order, page);
 }
 
 /** The sealed secrets that a resuming instance needs; null: none, or the operation has ended. */
 export async function operationSecrets(control: Control, id: string): Promise<string | null> {
-  const row = (await table(control).where({ id }).first('secrets_encrypted')) as
+  const row = (await operationTable(control).where({ id }).first('secrets_encrypted')) as
     { secrets_encrypted: string | null } | undefined;
   return row?.secrets_encrypted ?? null;
 }
 
 /** Whether an operation on this tenant has not ended. */
 export async function hasOpenOperation(control: Control, tenantId: string): Promise<boolean> {
-  const row: unknown = await table(control)
+  const row: unknown = await operationTable(control)
     .where({ tenant_id: tenantId })
     .whereNull('finished_at')
     .first('id');
@@ -172,16 +202,16 @@ export async function hasOpenOperation(control: Control, tenantId: string): Prom
 
 /** Takes an open operation over: raises its fence, so that whoever held it is locked out. */
 export async function takeOver(control: Control, id: string): Promise<Operation | null> {
-  const changed = await table(control)
+  const changed = await operationTable(control)
     .where({ id })
-    .whereNull('finished_at')
+    .whereIn('status', ['RUNNING', 'COMPENSATING'])
     .update({ fence: control.raw('fence + 1') });
   return changed === 0 ? null : findOperation(control, null, id);
 }
 
 /** Milliseconds until an operation's deadline, by the database's clock; negative when it has passed. */
 export async function remainingMs(control: Control, id: string): Promise<number> {
-  const row = (await table(control)
+  const row = (await operationTable(control)
     .where({ id })
     .first({ left: control.raw('extract(epoch FROM deadline_at - now())::float8 * 1000') })) as
     { left: number } | undefined;
@@ -203,7 +233,10 @@ export async function startCompensation(
   if (changed === 0) throw new FenceLostError(hold.id);
 }
 
-/** RUNNING → SUCCEEDED, or COMPENSATING → COMPENSATED. The sealed secrets go with the end. */
+/**
+ * RUNNING → SUCCEEDED, or COMPENSATING → COMPENSATED; CANCELLED where it had not begun. The sealed
+ * secrets go with the end.
+ */
 export async function endOperation(
   trx: Control,
   hold: OperationHold,
@@ -212,19 +245,22 @@ export async function endOperation(
   const rows = (await held(trx, hold)
     .where({ status: status === 'SUCCEEDED' ? 'RUNNING' : 'COMPENSATING' })
     .update({
-      status,
+      status:
+        status === 'SUCCEEDED'
+          ? status
+          : trx.raw("CASE WHEN started_at IS NULL THEN 'CANCELLED' ELSE 'COMPENSATED' END"),
       finished_at: trx.fn.now(),
       secrets_encrypted: null,
     })
-    .returning(Object.values(columns))
-    .options({ name: 'end_operation' })) as Record<string, unknown>[];
+    .returning(Object.values(operationColumns))
+    .options({ name: `end_operation_${status}` })) as Record<string, unknown>[];
   if (rows[0] === undefined) throw new FenceLostError(hold.id);
-  return fromRow(rows[0]);
+  return operationFromRow(rows[0]);
 }
 
 /** Operations whose undo has not finished, for health. */
 export async function countCompensating(control: Control): Promise<number> {
-  const row = (await table(control)
+  const row = (await operationTable(control)
     .where({ status: 'COMPENSATING' })
     .count({ count: '*' })
     .first()) as { count: number };
@@ -232,15 +268,17 @@ export async function countCompensating(control: Control): Promise<number> {
 }
 
 function held(control: Control, hold: OperationHold): Knex.QueryBuilder {
-  return table(control).where({ id: hold.id, fence: hold.fence });
+  return operationTable(control).where({ id: hold.id, fence: hold.fence });
 }
 
-function table(control: Control): Knex.QueryBuilder {
+/** A query on the table of operations. */
+export function operationTable(control: Control): Knex.QueryBuilder {
   return control.withSchema(controlSchema).from('operations');
 }
 
-function fromRow(row: Record<string, unknown>): Operation {
+/** An operation from a row of `operationColumns`, or of all columns. */
+export function operationFromRow(row: Record<string, unknown>): Operation {
   return Object.fromEntries(
-    Object.entries(columns).map(([property, column]) => [property, row[column]]),
+    Object.entries(operationColumns).map(([property, column]) => [property, row[column]]),
   ) as unknown as Operation;
 }

@@ -4,6 +4,8 @@ import { controlSchema } from './database.ts';
 
 /** How a counted request stands against its limit. */
 export interface RateLimitState {
+  /** What is counted, for people. */
+  readonly name: string;
   readonly allowed: boolean;
   /** Requests a window. */
   readonly limit: number;
@@ -44,6 +46,7 @@ export function createRateLimit(control: Knex, name: string, points: number): Ra
         throw refused;
       });
       return {
+        name,
         allowed: result.consumedPoints <= points,
         limit: points,
         remaining: Math.max(0, result.remainingPoints),

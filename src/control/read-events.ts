@@ -25,10 +25,8 @@ export function isLastEvent({ operationStatus }: ProgressEvent): boolean {
   return endStatuses.includes(operationStatus);
 }
 
-/** Whose events to read. */
-export interface EventSelector {
-  readonly operationId: string;
-}
+/** Whose events to read: an operation's, or those of all items of a batch. */
+export type EventSelector = { readonly operationId: string } | { readonly batchId: string };
 
 /**
  * Events after a sequence number, in order, no further than the oldest transaction still open that may
@@ -38,14 +36,21 @@ export interface EventSelector {
  */
 export async function readEvents(
   control: Control,
-  { operationId }: EventSelector,
+  selector: EventSelector,
   afterSequence: number,
   limit: number,
 ): Promise<ProgressEvent[]> {
+  const [column, id] = selected(selector);
   const { rows } = await control
-    .raw<{ rows: ProgressEvent[] }>(readStatement, [operationId, afterSequence, limit])
-    .options({ name: 'read_events' });
+    .raw<{ rows: ProgressEvent[] }>(readStatement(column), [id, afterSequence, limit])
+    .options({ name: `read_events_by_${column}` });
   return rows;
+}
+
+function selected(selector: EventSelector): readonly ['operation_id' | 'batch_id', string] {
+  return 'batchId' in selector
+    ? ['batch_id', selector.batchId]
+    : ['operation_id', selector.operationId];
 }
 
 // `pg_snapshot_xmin` alone would be the limit if nobody else wrote on this server: transaction ids are
@@ -54,11 +59,11 @@ export async function readEvents(
 // a lock on the table: it has written no event so far, and what it will write gets higher numbers. One
 // that ended between the snapshot and the look at the locks is not seen, and counts. The locks are
 // looked at once, and only when there is something beyond the limit.
-const readStatement = `
+const readStatement = (column: 'operation_id' | 'batch_id'): string => `
   SELECT sequence, operation_id AS "operationId", tenant_id AS "tenantId", batch_id AS "batchId",
     step, status, operation_status AS "operationStatus", percent, message, at
   FROM ${controlSchema}.operation_events
-  WHERE operation_id = ? AND sequence > ?
+  WHERE ${column} = ? AND sequence > ?
     AND (xid < pg_snapshot_xmin(pg_current_snapshot()) OR xid < (
       WITH locks AS MATERIALIZED (SELECT * FROM pg_locks)
       SELECT coalesce(
@@ -78,15 +83,17 @@ const readStatement = `
   ORDER BY sequence LIMIT ?`;
 
 /**
- * Whether a reader that came as far as `sequence` has seen the whole story of an operation: its last
- * event, or, where that was lost with the instance that knew it, all there are some seconds after the
- * operation ended.
+ * Whether a reader that came as far as `sequence` has seen the whole story of an operation, or of a
+ * batch: each last event, or, where that was lost with the instance that knew it, all there are some
+ * seconds after the end.
  */
 export async function isWholeStory(
   control: Control,
-  { operationId }: EventSelector,
+  selector: EventSelector,
   sequence: number,
 ): Promise<boolean> {
+  if ('batchId' in selector) return isWholeBatch(control, selector.batchId, sequence);
+  const { operationId } = selector;
   const { rows } = await control
     .raw<{ rows: { whole: boolean }[] }>(wholeStatement, [
       sequence,
@@ -97,6 +104,63 @@ export async function isWholeStory(
     .options({ name: 'is_whole_story' });
   return rows[0]?.whole ?? true; // an operation that is gone tells nothing more
 }
+
+async function isWholeBatch(control: Control, id: string, sequence: number): Promise<boolean> {
+  const { rows } = await control
+    .raw<{ rows: { whole: boolean }[] }>(wholeBatchStatement, [sequence, endStatuses, sequence, id])
+    .options({ name: 'is_whole_batch' });
+  return rows[0]?.whole ?? true;
+}
+
+// An item that was taken back has ended twice: its last event is what its row says now.
+const wholeBatchStatement = `
+  SELECT finished_at IS NOT NULL AND (
+    NOT EXISTS (SELECT FROM ${controlSchema}.operations item
+      WHERE item.batch_id = batch.id AND NOT EXISTS (
+        SELECT FROM ${controlSchema}.operation_events event
+        WHERE event.operation_id = item.id AND sequence <= ? AND operation_status = ANY (?)
+          AND operation_status = item.status))
+    OR finished_at < now() - interval '5 seconds' AND NOT EXISTS (
+      SELECT FROM ${controlSchema}.operation_events event
+      WHERE event.batch_id = batch.id AND sequence > ?)) AS whole
+  FROM ${controlSchema}.batches batch WHERE id = ?`;
+
+/** How far a batch was when an event was written. */
+export interface BatchProgress {
+  readonly total: number;
+  readonly succeeded: number;
+  /** Refused, failed, cancelled or rolled back. */
+  readonly failed: number;
+  /** Of all items together; never falls, and is 100 only when all were made. */
+  readonly percent: number;
+}
+
+/** How far a batch was by its events up to a sequence number; null: it is not there. */
+export async function readBatchProgress(
+  control: Control,
+  batchId: string,
+  sequence: number,
+): Promise<BatchProgress | null> {
+  const { rows } = await control
+    .raw<{ rows: BatchProgress[] }>(progressStatement, [sequence, batchId])
+    .options({ name: 'read_batch_progress' });
+  return rows[0] ?? null;
+}
+
+const progressStatement = `
+  SELECT batch.total,
+    count(*) FILTER (WHERE item.status = 'SUCCEEDED') AS succeeded,
+    count(*) FILTER (WHERE item.status IN ('COMPENSATED', 'FAILED', 'CANCELLED'))
+      + (SELECT count(*) FROM ${controlSchema}.batch_refusals refusal
+         WHERE refusal.batch_id = batch.id) AS failed,
+    CAST(floor(coalesce(sum(item.percent), 0) / batch.total) AS integer) AS percent
+  FROM ${controlSchema}.batches batch
+  LEFT JOIN LATERAL (
+    SELECT max(percent) AS percent,
+      (array_agg(operation_status ORDER BY sequence DESC))[1] AS status
+    FROM ${controlSchema}.operation_events event
+    WHERE event.batch_id = batch.id AND sequence <= ? GROUP BY operation_id) item ON true
+  WHERE batch.id = ? GROUP BY batch.id`;
 
 // Longer than an event waits to be written, tries included.
 const wholeStatement = `

@@ -37,22 +37,46 @@ const columns = {
 } as const satisfies Record<keyof TenantDatabase, string>;
 
 /** Records the names before anything of these names exists. */
-export async function insertTenantDatabase(
+export async function insertTenantDatabases(
   trx: Control,
-  database: Omit<TenantDatabase, 'status' | 'migrationVersion'>,
-): Promise<TenantDatabase> {
+  databases: readonly Omit<TenantDatabase, 'status' | 'migrationVersion'>[],
+): Promise<TenantDatabase[]> {
   await table(trx)
-    .insert({
-      tenant_id: database.tenantId,
-      cluster: database.cluster,
-      isolation: database.isolation,
-      database_name: database.databaseName,
-      schema_name: database.schemaName,
-      owner_role: database.ownerRole,
-      login_role: database.loginRole,
-    })
-    .options({ name: 'insert_tenant_database' });
-  return { ...database, status: 'PENDING', migrationVersion: null };
+    .insert(
+      databases.map((database) => ({
+        tenant_id: database.tenantId,
+        cluster: database.cluster,
+        isolation: database.isolation,
+        database_name: database.databaseName,
+        schema_name: database.schemaName,
+        owner_role: database.ownerRole,
+        login_role: database.loginRole,
+      })),
+    )
+    .options({ name: `insert_tenant_databases_${databases.length}` });
+  return databases.map((database) => ({ ...database, status: 'PENDING', migrationVersion: null }));
+}
+
+/** Of these names of schemas, those that are taken, in whatever cluster. */
+export async function takenSchemaNames(trx: Control, names: readonly string[]): Promise<string[]> {
+  const rows = (await table(trx)
+    .where({ isolation: 'SCHEMA' })
+    .whereRaw('schema_name = ANY (?)', [names as string[]])
+    .whereNot('status', 'DROPPED')
+    .select({ name: 'schema_name' })) as { name: string }[];
+  return rows.map((row) => row.name);
+}
+
+/** Back to PENDING, without a connection string: what is there is about to be dropped. */
+export async function reopenTenantDatabases(
+  trx: Control,
+  tenantIds: readonly string[],
+): Promise<void> {
+  await table(trx).whereIn('tenant_id', tenantIds).update({
+    status: 'PENDING',
+    connection_string_encrypted: null,
+    updated_at: trx.fn.now(),
+  });
 }
 
 /** The databases of these tenants, in no order. */

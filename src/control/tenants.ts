@@ -108,28 +108,36 @@ export type NewTenant = Pick<
   | 'deletionProtection'
 >;
 
-/** Inserts a tenant as PROVISIONING. Broken constraints name `tenants_slug_taken` or `tenants_domain_taken`. */
-export async function insertTenant(control: Control, tenant: NewTenant): Promise<Tenant> {
+/**
+ * Inserts tenants as PROVISIONING; answers by id. Broken constraints name `tenants_slug_taken` or
+ * `tenants_domain_taken`.
+ */
+export async function insertTenants(
+  control: Control,
+  tenants: readonly NewTenant[],
+): Promise<ReadonlyMap<string, Tenant>> {
   const rows = (await tenantTable(control)
-    .insert({
-      id: tenant.id,
-      partner: tenant.partner,
-      name: tenant.name,
-      slug: tenant.slug,
-      environment: tenant.environment,
-      status: 'PROVISIONING',
-      domain: tenant.domain,
-      description: tenant.description,
-      email: tenant.email,
-      phone_number: tenant.phoneNumber,
-      industry: tenant.industry,
-      settings: JSON.stringify(tenant.settings),
-      isolation: tenant.isolation,
-      deletion_protection: tenant.deletionProtection,
-    })
+    .insert(
+      tenants.map((tenant) => ({
+        id: tenant.id,
+        partner: tenant.partner,
+        name: tenant.name,
+        slug: tenant.slug,
+        environment: tenant.environment,
+        status: 'PROVISIONING',
+        domain: tenant.domain,
+        description: tenant.description,
+        email: tenant.email,
+        phone_number: tenant.phoneNumber,
+        industry: tenant.industry,
+        settings: JSON.stringify(tenant.settings),
+        isolation: tenant.isolation,
+        deletion_protection: tenant.deletionProtection,
+      })),
+    )
     .returning('*')
-    .options({ name: 'insert_tenant' })) as Record<string, unknown>[];
-  return fromRow(rows[0] ?? {});
+    .options({ name: `insert_tenants_${tenants.length}` })) as Record<string, unknown>[];
+  return new Map(rows.map(fromRow).map((tenant) => [tenant.id, tenant]));
 }
 
 /** One tenant that the scope may see, whatever its status; a domain or slug names only a living one. */
@@ -258,6 +266,41 @@ export async function releaseTenant(trx: Control, id: string): Promise<Tenant> {
     .update({ status: 'FAILED', updated_at: trx.fn.now() })
     .returning('*')) as Record<string, unknown>[];
   return changedTenant(rows, 'provisioning');
+}
+
+/** Of these domains, in lower case, those that are taken. */
+export async function takenDomains(trx: Control, domains: readonly string[]): Promise<string[]> {
+  const rows = (await tenantTable(trx)
+    .whereRaw('lower(domain) = ANY (?)', [domains as string[]])
+    .whereNotIn('status', hiddenStatuses)
+    .select({ domain: trx.raw('lower(domain)') })) as { domain: string }[];
+  return rows.map((row) => row.domain);
+}
+
+/** Of these names, those that tenants of a partner have. */
+export async function takenTenantNames(
+  trx: Control,
+  partner: string,
+  names: readonly string[],
+): Promise<string[]> {
+  const rows = (await tenantTable(trx)
+    .where({ partner })
+    .whereRaw('name = ANY (?)', [names as string[]])
+    .whereNotIn('status', hiddenStatuses)
+    .select('name')) as { name: string }[];
+  return rows.map((row) => row.name);
+}
+
+/** Back to PROVISIONING: tenants of an atomic batch that is rolled back, whatever became of them. */
+export async function reopenTenants(trx: Control, ids: readonly string[]): Promise<void> {
+  await tenantTable(trx).whereIn('id', ids).update({
+    status: 'PROVISIONING',
+    status_before_delete: null,
+    activated_at: null,
+    deleted_at: null,
+    purge_at: null,
+    updated_at: trx.fn.now(),
+  });
 }
 
 /** A query on the table of tenants. */

@@ -44,9 +44,9 @@ export function describeIncoming(
     apiKeyOnCreate: true,
     onRateLimit: (state) => {
       // IETF draft-ietf-httpapi-ratelimit-headers.
-      const { limit, remaining, resetSeconds, windowSeconds } = state;
-      response.setHeader('RateLimit-Policy', `"creations";q=${limit};w=${windowSeconds}`);
-      response.setHeader('RateLimit', `"creations";r=${remaining};t=${resetSeconds}`);
+      const { limit, name, remaining, resetSeconds, windowSeconds } = state;
+      response.setHeader('RateLimit-Policy', `"${name}";q=${limit};w=${windowSeconds}`);
+      response.setHeader('RateLimit', `"${name}";r=${remaining};t=${resetSeconds}`);
     },
   };
 }

@@ -27,6 +27,16 @@ export interface OperationQueue {
   start(handler: (operationId: string) => Promise<void>): Promise<void>;
   /** Inserts the job of an operation in the transaction that records it, leased to this instance. */
   enqueue(trx: Knex.Transaction, operationId: string): Promise<void>;
+  /** Inserts the jobs of operations that wait for `seconds` at most, each until somebody begins it. */
+  enqueueWaiting(
+    trx: Knex.Transaction,
+    operationIds: readonly string[],
+    seconds: number,
+  ): Promise<void>;
+  /** Leases operations that were waiting to this instance, in the transaction that begins them. */
+  lease(trx: Knex.Transaction, operationIds: readonly string[]): Promise<void>;
+  /** Inserts the jobs of operations that had ended and are open again, leased to this instance. */
+  enqueueAgain(trx: Knex.Transaction, operationIds: readonly string[]): Promise<void>;
   /** Prolongs the lease on an operation that this instance works on. */
   renew(operationId: string): Promise<void>;
   /** Ends the lease at once, so that another instance may go on. */
@@ -55,6 +65,15 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
     await boss.update(queueName, undefined, { id: operationId, startAfter: seconds });
   };
 
+  const insert = async (
+    trx: Knex.Transaction,
+    operationIds: readonly string[],
+    seconds: number,
+  ): Promise<void> => {
+    const jobs = operationIds.map((id) => ({ id, data: { operationId: id }, startAfter: seconds }));
+    await boss.insert(queueName, jobs, { db: fromKnex(prepared(trx)) });
+  };
+
   return {
     async start(handler) {
       await boss.start();
@@ -75,6 +94,25 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
         { operationId },
         { id: operationId, startAfter: options.leaseSeconds, db: fromKnex(prepared(trx)) },
       );
+    },
+
+    async enqueueWaiting(trx, operationIds, seconds) {
+      await insert(trx, operationIds, seconds);
+    },
+
+    async lease(trx, operationIds) {
+      const db = fromKnex(prepared(trx));
+      await Promise.all(
+        operationIds.map((id) =>
+          boss.update(queueName, undefined, { id, startAfter: options.leaseSeconds, db }),
+        ),
+      );
+    },
+
+    async enqueueAgain(trx, operationIds) {
+      // The job that was completed with the operation is kept for a while, under the same id.
+      await boss.deleteJob(queueName, [...operationIds], { db: fromKnex(prepared(trx)) });
+      await insert(trx, operationIds, options.leaseSeconds);
     },
 
     renew(operationId) {

@@ -3,6 +3,8 @@
  * Source: PostgreSQL documentation, Appendix A.
  */
 export const errorCodes = {
+  /** Told to every statement behind the one that failed a transaction. */
+  inFailedTransaction: '25P02',
   uniqueViolation: '23505',
   duplicateDatabase: '42P04',
   duplicateSchema: '42P06',

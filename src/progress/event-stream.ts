@@ -1,6 +1,6 @@
-import { isLastEvent, type ProgressEvent } from '../control/read-events.ts';
+import type { ProgressEvent } from '../control/read-events.ts';
 
-/** Events of one operation, for one subscriber: what it missed, what comes, and an end. */
+/** Events of one operation or batch, for one subscriber: what it missed, what comes, and an end. */
 export type EventStream = AsyncIterableIterator<ProgressEvent, undefined>;
 
 /** Where a stream gets its events from. */
@@ -29,11 +29,13 @@ export interface EventSink {
  * holds no more than one filling: it is filled when it is asked for more, and not before.
  *
  * @param signal of the one who reads; the stream ends when it aborts
+ * @param isLast whether nothing follows an event
  */
 export function createEventStream(
   afterSequence: number,
   signal: AbortSignal,
   supply: EventSupply,
+  isLast: (event: ProgressEvent) => boolean,
 ): { readonly stream: EventStream; readonly sink: EventSink } {
   type Result = IteratorResult<ProgressEvent, undefined>;
   const done: Result = { done: true, value: undefined };
@@ -62,7 +64,7 @@ export function createEventStream(
   function take(): Result | null {
     const value = held.shift();
     if (value === undefined) return null;
-    if (isLastEvent(value)) end();
+    if (isLast(value)) end();
     return { done: false, value };
   }
 

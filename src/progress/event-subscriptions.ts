@@ -1,9 +1,15 @@
 import type { Knex } from 'knex';
 import type pg from 'pg';
 import type { Logger } from 'pino';
+import { isLastEvent, type EventSelector } from '../control/read-events.ts';
 import { Refusal } from '../errors.ts';
 import { createEventListener } from './event-listener.ts';
-import { createEventStream, type EventSink, type EventStream } from './event-stream.ts';
+import {
+  createEventStream,
+  type EventSink,
+  type EventStream,
+  type EventSupply,
+} from './event-stream.ts';
 import { createEventTail, type EventTail } from './event-tail.ts';
 
 export interface EventSubscriptionsOptions {
@@ -14,8 +20,8 @@ export interface EventSubscriptionsOptions {
 }
 
 export interface SubscriptionRequest {
-  /** Whose events: an operation's id, or what finds it out while the stream is read. */
-  readonly operation: string | ((signal: AbortSignal) => Promise<string>);
+  /** Whose events, or what finds it out while the stream is read. */
+  readonly of: EventSelector | ((signal: AbortSignal) => Promise<EventSelector>);
   /** Only events with a larger sequence number; 0: all. */
   readonly afterSequence: number;
   /** Whose stream counts against one limit. */
@@ -49,35 +55,36 @@ export function createEventSubscriptions(options: EventSubscriptionsOptions): Ev
   let closed = false;
   const listener = createEventListener({
     connection: options.connection,
-    onHint(operationIds) {
-      for (const id of operationIds ?? tails.keys()) tails.get(id)?.hint();
+    onHint(ids) {
+      for (const id of ids ?? tails.keys()) tails.get(id)?.hint();
     },
     onError(error) {
       log.warn({ err: error }, 'the connection that listens for progress was lost');
     },
   });
 
-  function tailOf(operationId: string): EventTail {
-    let tail = tails.get(operationId);
+  function tailOf(selector: EventSelector): EventTail {
+    const id = idOf(selector);
+    let tail = tails.get(id);
     if (tail === undefined) {
       tail = createEventTail({
         control,
-        operationId,
+        selector,
         pollMs,
         onError(error) {
-          log.warn({ err: error, operationId }, 'progress cannot be read; it is tried again');
+          log.warn({ err: error, ...selector }, 'progress cannot be read; it is tried again');
         },
       });
-      tails.set(operationId, tail);
+      tails.set(id, tail);
     }
     return tail;
   }
 
-  function leave(operationId: string, tail: EventTail, sink: EventSink): void {
+  function leave(id: string, tail: EventTail, sink: EventSink): void {
     tail.remove(sink);
     if (tail.size > 0) return;
     tail.close();
-    tails.delete(operationId);
+    tails.delete(id);
   }
 
   /** Counts one more stream of a caller; returns what takes it off again. */
@@ -96,17 +103,19 @@ export function createEventSubscriptions(options: EventSubscriptionsOptions): Ev
   }
 
   return {
-    open({ operation, afterSequence, caller, signal }) {
+    open({ of, afterSequence, caller, signal }) {
       if (closed) throw stopping();
       const uncount = count(caller);
       const over = new AbortController();
       let join: Promise<void> | null = null;
       let wanted: (() => void) | null = null;
+      let selector: EventSelector | null = null;
 
       async function find(): Promise<void> {
-        const id = typeof operation === 'string' ? operation : await operation(over.signal);
+        selector = typeof of === 'function' ? await of(over.signal) : of;
         if (over.signal.aborted) return;
-        const tail = tailOf(id);
+        const id = idOf(selector);
+        const tail = tailOf(selector);
         tail.add(sink);
         over.signal.addEventListener('abort', () => {
           leave(id, tail, sink);
@@ -117,7 +126,7 @@ export function createEventSubscriptions(options: EventSubscriptionsOptions): Ev
         wanted();
       }
 
-      const { stream, sink } = createEventStream(afterSequence, signal, {
+      const supply: EventSupply = {
         wanted() {
           listener.start();
           wanted?.();
@@ -131,7 +140,14 @@ export function createEventSubscriptions(options: EventSubscriptionsOptions): Ev
           open.delete(sink);
           log.debug({ subscriptions: open.size }, 'progress subscription ended');
         },
-      });
+      };
+      // Of a batch, no single event is known to be the last: the tail ends the stream.
+      const { stream, sink } = createEventStream(
+        afterSequence,
+        signal,
+        supply,
+        (event) => selector !== null && 'operationId' in selector && isLastEvent(event),
+      );
       open.add(sink);
       log.debug({ subscriptions: open.size }, 'progress subscription opened');
       return stream;
@@ -143,6 +159,10 @@ export function createEventSubscriptions(options: EventSubscriptionsOptions): Ev
       await listener.close();
     },
   };
+}
+
+function idOf(selector: EventSelector): string {
+  return 'batchId' in selector ? selector.batchId : selector.operationId;
 }
 
 function stopping(): Refusal {

@@ -1,17 +1,18 @@
 import type { Knex } from 'knex';
-import { isWholeStory, readEvents } from '../control/read-events.ts';
+import { isWholeStory, readEvents, type EventSelector } from '../control/read-events.ts';
 import type { EventSink } from './event-stream.ts';
 
 export interface EventTailOptions {
   readonly control: Knex;
-  readonly operationId: string;
+  /** Whose events. */
+  readonly selector: EventSelector;
   /** How often to look without a hint, milliseconds. */
   readonly pollMs: number;
   /** Told when events cannot be read any more; it goes on looking. */
   readonly onError: (error: unknown) => void;
 }
 
-/** The one reader of an operation's events on an instance, for however many streams. */
+/** The one reader of an operation's or batch's events on an instance, for however many streams. */
 export interface EventTail {
   readonly size: number;
   /** Fills a stream from now on, from where it stands. */
@@ -30,7 +31,7 @@ const pageSize = 100;
 
 /** Builds a reader. It looks only while somebody waits. */
 export function createEventTail(options: EventTailOptions): EventTail {
-  const { control, operationId, onError } = options;
+  const { control, selector, onError } = options;
   const sinks = new Set<EventSink>();
   /** Those that have read all there was. */
   const caughtUp = new WeakSet<EventSink>();
@@ -73,14 +74,14 @@ export function createEventTail(options: EventTailOptions): EventTail {
   async function fill(readers: readonly EventSink[]): Promise<void> {
     stale = false;
     const from = Math.min(...readers.map((reader) => reader.cursor));
-    const events = await readEvents(control, { operationId }, from, pageSize);
+    const events = await readEvents(control, selector, from, pageSize);
     const readAll = events.length < pageSize;
     for (const reader of readers) {
       reader.fill(events.filter((event) => event.sequence > reader.cursor));
       if (readAll) caughtUp.add(reader);
       else caughtUp.delete(reader);
     }
-    if (events.length > 0 || !(await isWholeStory(control, { operationId }, from))) return;
+    if (events.length > 0 || !(await isWholeStory(control, selector, from))) return;
     for (const reader of readers) reader.end();
   }
 

@@ -3,7 +3,7 @@ import type { Knex } from 'knex';
 import {
   activateApiKeys,
   expireApiKeys,
-  insertApiKey,
+  insertApiKeys,
   listApiKeys,
   revokeApiKey,
 } from '../control/api-keys.ts';
@@ -119,7 +119,7 @@ async function rotate(
     tenantName: tenant.name,
   });
   const apiKeyId = randomUUID();
-  await insertApiKey(trx, { id: apiKeyId, tenantId, display, lookup, hash });
+  await insertApiKeys(trx, [{ id: apiKeyId, tenantId, display, lookup, hash }]);
   await activateApiKeys(trx, tenantId);
   if (idempotency !== null) {
     await insertIdempotencyRecord(trx, idempotency.key, {

@@ -52,7 +52,7 @@ export function createCreation(options: CreationOptions): CreateTenant {
       const replayed = await outcomes.replay(request, idempotency, waits);
       if (replayed !== null) return replayed; // costs the caller nothing of its limit
     }
-    await countCreation(request, options.creationLimit);
+    await countCreations(request, options.creationLimit, 1);
 
     const parsed = parseCommand(schema, payload, ['input']);
     const wanted = payload.cluster ?? undefined;
@@ -97,18 +97,27 @@ export function createCreation(options: CreationOptions): CreateTenant {
   };
 }
 
-async function countCreation({ caller, onRateLimit }: Request, limit: RateLimit | null) {
-  const state = await limit?.consume(identityOf(caller), 1);
+/**
+ * Counts creations against a limit of the caller.
+ *
+ * @throws Refusal RATE_LIMITED
+ */
+export async function countCreations(
+  { caller, onRateLimit }: Request,
+  limit: RateLimit | null,
+  count: number,
+): Promise<void> {
+  const state = await limit?.consume(identityOf(caller), count);
   if (state === undefined) return;
   onRateLimit(state);
   if (!state.allowed) {
-    const message = `More than ${state.limit} creations a minute`;
+    const message = `More than ${state.limit} ${state.name.replace('-', ' ')} a minute`;
     throw new Refusal('RATE_LIMITED', message, state.resetSeconds);
   }
 }
 
 /** Rules that depend on who asks. */
-function refuseForCaller(
+export function refuseForCaller(
   caller: Caller,
   { partner }: Pick<CreateTenantInput, 'partner'>,
 ): Failure[] {

@@ -84,7 +84,8 @@ export function createOutcomes(options: {
   };
 }
 
-function endingFailure(operation: Operation): Failure | null {
+/** Why an operation has ended without success, or has not ended; null: it succeeded. */
+export function endingFailure(operation: Operation): Failure | null {
   switch (operation.status) {
     case 'SUCCEEDED':
       return null;

@@ -83,13 +83,14 @@ async function endFound(run: PipelineRun): Promise<RunEnd> {
   if (operation?.fence !== hold.fence) return 'TAKEN_OVER';
   const first = run.steps.findIndex((step) => step.compensate !== undefined);
   const [status, position] =
-    operation.status === 'COMPENSATED'
+    operation.status === 'COMPENSATED' || operation.status === 'CANCELLED'
       ? (['COMPENSATED', first] as const)
       : (['SUCCEEDED', run.steps.length - 1] as const);
   const step = run.steps[position];
-  if (step === undefined || operation.status !== status) return 'TAKEN_OVER';
+  const ended = operation.status === 'CANCELLED' ? 'CANCELLED' : status;
+  if (step === undefined || operation.status !== ended) return 'TAKEN_OVER';
   const done = status === 'SUCCEEDED' ? 'done' : 'undone';
-  teller(run, step, position, 1)(status, status, `${step.name} ${done}`, null);
+  teller(run, step, position, 1)(status, ended, `${step.name} ${done}`, null);
   return status;
 }
 
@@ -175,7 +176,11 @@ async function compensateFrom(run: PipelineRun, position: number): Promise<RunEn
     });
     const ended = run.steps.slice(0, index).every((earlier) => earlier.compensate === undefined);
     const durationMs = Math.round(performance.now() - begun);
-    tell('COMPENSATED', ended ? 'COMPENSATED' : 'COMPENSATING', `${step.name} undone`, durationMs);
+    // An operation that had not begun ends as CANCELLED.
+    const left = ended
+      ? (context.findings.ended?.operation.status ?? 'COMPENSATED')
+      : 'COMPENSATING';
+    tell('COMPENSATED', left, `${step.name} undone`, durationMs);
     run.log.info({ step: step.name, durationMs }, 'step undone');
   }
   return 'COMPENSATED';

@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import type { Knex } from 'knex';
-import { insertApiKey } from '../control/api-keys.ts';
-import { appendAudit } from '../control/audit.ts';
+import { insertApiKeys } from '../control/api-keys.ts';
+import { appendAudit, type AuditRecord } from '../control/audit.ts';
+import { sentTogether } from '../control/database.ts';
 import { insertIdempotencyRecord } from '../control/idempotency.ts';
-import { insertOperation } from '../control/operations.ts';
-import { countOnCluster, insertTenantDatabase, lockCluster } from '../control/tenant-databases.ts';
+import { insertOperations } from '../control/operations.ts';
+import { countOnCluster, insertTenantDatabases, lockCluster } from '../control/tenant-databases.ts';
 import {
   countTenants,
-  insertTenant,
+  insertTenants,
   lockTenantName,
   takenSlugs,
   tenantNameTaken,
@@ -21,6 +22,7 @@ import { tenantRoles, withRandomEnding } from './names.ts';
 import type { ClusterRoom } from './placement.ts';
 import type { Reservation, Reserved, ReserveServices, ReserveSettings } from './reservation.ts';
 import type { ClaimedStandby } from './standby-claims.ts';
+import { taken } from './taken.ts';
 import { operationSecretsPurpose, type OperationSecrets, type RunFindings } from './step.ts';
 
 /** What the sealed copy of a new API key is bound to, beside the tenant. */
@@ -59,22 +61,66 @@ export async function recordTenant(
   services: ReserveServices,
   { reservation, slug: wantedSlug, slugRoom, findings }: TenantRecord,
 ): Promise<Reserved> {
-  const { command, partner, idempotency } = reservation;
-  const { settings, keyRing, queue, standbys } = services;
+  const { command, idempotency } = reservation;
+  const { settings, keyRing, standbys } = services;
   await refuseWhatIsTaken(trx, settings, reservation);
   await takeRoom(trx, reservation.cluster);
   const [slug, claimed] = await Promise.all([
     command.slug ?? freeSlug(trx, wantedSlug, slugRoom),
     standbys.claim(trx, reservation.cluster.name, command.isolation),
   ]);
-  const plan = claimed === null ? freshPlan(keyRing) : planOf(claimed);
+  const planned = planTenant(services, reservation, slug, claimed, findings);
   if (claimed === null) {
-    findings.verifier = scramVerifier(plan.secrets.password);
+    findings.verifier = scramVerifier(planned.plan.secrets.password);
     findings.verifier.catch(() => undefined); // told to whoever uses it
+  } else {
+    // Under way while the rest is recorded: a tenant waits for the slower of the two.
+    const login = claimed.logIn(planned.names);
+    if (login !== null) findings.login = login;
   }
-  const { tenantId, operationId, secrets } = plan;
+  const { tenantId, operationId } = planned.plan;
+  const [[reserved]] = await sentTogether([
+    recordPlanned(trx, services, [planned], ([id]) => services.queue.enqueue(trx, id ?? '')),
+    idempotency === null
+      ? null
+      : insertIdempotencyRecord(trx, idempotency.key, {
+          payloadHash: idempotency.payloadHash,
+          operationId,
+          apiKeyEncrypted:
+            planned.apiKey === null
+              ? null
+              : keyRing.seal(planned.apiKey.key, apiKeyPurpose, tenantId),
+          ttlHours: settings.idempotencyTtlHours,
+        }),
+  ]);
+  if (reserved === undefined) throw new Error('the recorded tenant did not come back');
+  return reserved;
+}
+
+/** What a reservation comes to: ids, names, secrets and an API key, before anything is recorded. */
+export interface PlannedTenant {
+  readonly reservation: Reservation;
+  readonly slug: string;
+  readonly plan: Plan;
+  readonly names: { readonly databaseName: string; readonly schemaName: string | null };
+  readonly apiKey: GeneratedApiKey | null;
+  readonly findings: RunFindings;
+  /** Its place in a batch. */
+  readonly batch?: { readonly id: string; readonly index: number };
+}
+
+/** Plans a tenant: in the place of a standby that was claimed, or (null) in one of its own. */
+export function planTenant(
+  { keyRing, settings }: Pick<ReserveServices, 'keyRing' | 'settings'>,
+  reservation: Reservation,
+  slug: string,
+  claimed: ClaimedStandby | null,
+  findings: RunFindings,
+): PlannedTenant {
+  const { command } = reservation;
+  const plan = claimed === null ? freshPlan(keyRing) : planOf(claimed);
   const names = isolationOf(command.isolation).names({
-    tenantId,
+    tenantId: plan.tenantId,
     slug,
     naming: command.databaseNaming ?? 'TENANT_ID',
     schemaName: command.schemaName,
@@ -83,82 +129,114 @@ export async function recordTenant(
   if (claimed !== null) {
     findings.prepared = true;
     findings.migrationVersion = claimed.standby.migrationVersion;
-    // Under way while the rest is recorded: a tenant waits for the slower of the two.
-    const login = claimed.logIn(names);
-    if (login !== null) findings.login = login;
   }
   const apiKey = reservation.apiKey ? newApiKey(settings, command.name) : null;
+  return { reservation, slug, plan, names, apiKey, findings };
+}
 
-  const [tenant, database, operation] = await Promise.all([
-    insertTenant(trx, {
-      id: tenantId,
-      partner,
-      name: command.name,
-      slug,
-      environment: command.environment,
-      domain: command.domain ?? null,
-      description: command.description ?? null,
-      email: command.email ?? null,
-      phoneNumber: command.phoneNumber ?? null,
-      industry: command.industry ?? null,
-      settings: command.settings,
-      isolation: command.isolation,
-      deletionProtection: command.deletionProtection,
-    }),
-    insertTenantDatabase(trx, {
-      tenantId,
-      cluster: reservation.cluster.name,
-      isolation: command.isolation,
-      ...names,
-      ownerRole: plan.ownerRole,
-      loginRole: plan.loginRole,
-    }),
-    insertOperation(trx, {
-      id: operationId,
-      kind: 'CREATE',
-      tenantId,
-      partner,
-      actor: reservation.actor,
-      requestId: reservation.requestId,
-      secretsEncrypted: plan.secretsEncrypted,
-      deadlineSeconds: settings.operationTimeoutSeconds,
-    }),
-    apiKey === null
-      ? null
-      : insertApiKey(trx, {
-          id: randomUUID(),
-          tenantId,
-          display: apiKey.display,
-          lookup: apiKey.lookup,
-          hash: apiKey.hash,
-        }),
-    idempotency === null
-      ? null
-      : insertIdempotencyRecord(trx, idempotency.key, {
-          payloadHash: idempotency.payloadHash,
-          operationId,
-          apiKeyEncrypted:
-            apiKey === null ? null : keyRing.seal(apiKey.key, apiKeyPurpose, tenantId),
-          ttlHours: settings.idempotencyTtlHours,
-        }),
-    queue.enqueue(trx, operationId),
-    appendAudit(trx, {
-      actor: reservation.actor,
-      partner,
-      ipAddress: reservation.ipAddress,
-      action: 'createTenant',
-      tenantId,
-      fromStatus: null,
-      toStatus: 'PROVISIONING',
-      outcome: 'ACCEPTED',
-      requestId: reservation.requestId,
-    }),
+/**
+ * Inserts tenants with their databases, operations, API keys and audit rows: a statement for each kind
+ * of row, however many tenants there are.
+ *
+ * @param enqueue inserts the jobs of these operations
+ * @throws the error of a broken unique constraint
+ */
+export async function recordPlanned(
+  trx: Knex.Transaction,
+  { settings }: Pick<ReserveServices, 'settings'>,
+  planned: readonly PlannedTenant[],
+  enqueue: (operationIds: readonly string[]) => Promise<void>,
+): Promise<Reserved[]> {
+  const [tenants, databases, operations] = await sentTogether([
+    insertTenants(
+      trx,
+      planned.map(({ plan, slug, reservation: { command, partner } }) => ({
+        id: plan.tenantId,
+        partner,
+        name: command.name,
+        slug,
+        environment: command.environment,
+        domain: command.domain ?? null,
+        description: command.description ?? null,
+        email: command.email ?? null,
+        phoneNumber: command.phoneNumber ?? null,
+        industry: command.industry ?? null,
+        settings: command.settings,
+        isolation: command.isolation,
+        deletionProtection: command.deletionProtection,
+      })),
+    ),
+    insertTenantDatabases(
+      trx,
+      planned.map(({ names, plan, reservation: { cluster, command } }) => ({
+        tenantId: plan.tenantId,
+        cluster: cluster.name,
+        isolation: command.isolation,
+        ...names,
+        ownerRole: plan.ownerRole,
+        loginRole: plan.loginRole,
+      })),
+    ),
+    insertOperations(
+      trx,
+      planned.map(({ batch, plan, reservation }) => ({
+        id: plan.operationId,
+        kind: 'CREATE',
+        tenantId: plan.tenantId,
+        partner: reservation.partner,
+        actor: reservation.actor,
+        requestId: reservation.requestId,
+        secretsEncrypted: plan.secretsEncrypted,
+        deadlineSeconds: settings.operationTimeoutSeconds,
+        ...(batch === undefined ? {} : { batch }),
+      })),
+    ),
+    insertApiKeys(
+      trx,
+      planned.flatMap(({ apiKey, plan: { tenantId } }) =>
+        apiKey === null
+          ? []
+          : [
+              {
+                id: randomUUID(),
+                tenantId,
+                display: apiKey.display,
+                lookup: apiKey.lookup,
+                hash: apiKey.hash,
+              },
+            ],
+      ),
+    ),
+    enqueue(planned.map(({ plan }) => plan.operationId)),
+    appendAudit(
+      trx,
+      ...planned.map(({ plan: { tenantId }, reservation }): AuditRecord => ({
+        actor: reservation.actor,
+        partner: reservation.partner,
+        ipAddress: reservation.ipAddress,
+        action: 'createTenant',
+        tenantId,
+        fromStatus: null,
+        toStatus: 'PROVISIONING',
+        outcome: 'ACCEPTED',
+        requestId: reservation.requestId,
+      })),
+    ),
   ]);
-  return { tenant, database, operation, secrets, apiKey: apiKey?.key ?? null, findings };
+  return planned.map(({ apiKey, findings, plan }, place) => {
+    const tenant = tenants.get(plan.tenantId);
+    const operation = operations.get(plan.operationId);
+    const database = databases[place];
+    if (tenant === undefined || operation === undefined || database === undefined) {
+      throw new Error('a recorded tenant did not come back');
+    }
+    const { secrets } = plan;
+    return { tenant, database, operation, secrets, apiKey: apiKey?.key ?? null, findings };
+  });
 }
 
 /** Ids, roles and secrets of a tenant in the making. */
-interface Plan {
+export interface Plan {
   readonly tenantId: string;
   readonly operationId: string;
   readonly ownerRole: string;
@@ -200,20 +278,21 @@ async function refuseWhatIsTaken(
   if (command.uniqueName) {
     await lockTenantName(trx, partner, command.name);
     if (await tenantNameTaken(trx, partner, command.name)) {
-      throw new Refused(
-        failure('TAKEN', `Tenant with name '${command.name}' already exists`, ['input', 'name']),
-      );
+      throw new Refused(taken.name(command.name));
     }
   }
   if (settings.maxTenantsPerPartner > 0) {
     await lockTenantName(trx, partner, '');
     if ((await countTenants(trx, partner)) >= settings.maxTenantsPerPartner) {
-      const limit = String(settings.maxTenantsPerPartner);
-      throw new Refused(
-        failure('LIMIT_EXCEEDED', `This partner may have at most ${limit} tenants`),
-      );
+      throw new Refused(partnerFull(settings));
     }
   }
+}
+
+/** The failure of one tenant too many. */
+export function partnerFull({ maxTenantsPerPartner }: ReserveSettings): Failure {
+  const message = `This partner may have at most ${maxTenantsPerPartner} tenants`;
+  return failure('LIMIT_EXCEEDED', message);
 }
 
 /** Counts under a lock that is held until the commit: the next one counts this tenant too. */

@@ -1,5 +1,5 @@
 import { findIdempotencyRecord } from '../control/idempotency.ts';
-import { failure, type Failure } from '../errors.ts';
+import type { Failure } from '../errors.ts';
 import { brokenConstraint } from '../postgres/error-codes.ts';
 import {
   schemaNameFromSlug,
@@ -8,9 +8,11 @@ import {
   slugMaxLengthBehind,
   withRandomEnding,
 } from './names.ts';
+import type { CreateTenantCommand } from './commands.ts';
 import { ClusterFull, recordTenant, Refused } from './record-tenant.ts';
 import type { Reservation, Reserved, ReserveServices } from './reservation.ts';
 import type { RunFindings } from './step.ts';
+import { taken } from './taken.ts';
 
 export type ReserveOutcome =
   | { readonly reserved: Reserved }
@@ -32,11 +34,9 @@ export async function reserveTenant(
   services: ReserveServices,
   reservation: Reservation,
 ): Promise<ReserveOutcome> {
-  const { isolation, name, schemaName, slug: given } = reservation.command;
+  const { name, slug: given } = reservation.command;
   const { schemaPrefix } = services.settings;
-  // A derived slug is made to fit into all names that are made from it.
-  const generatesSchema = isolation === 'SCHEMA' && schemaName === undefined;
-  const room = generatesSchema ? slugMaxLengthBehind(schemaPrefix) : slugMaxLength;
+  const { generatesSchema, room } = slugRoom(reservation.command, schemaPrefix);
   const retried = generatesSchema
     ? ['tenants_slug_taken', 'tenant_databases_schema_taken']
     : ['tenants_slug_taken'];
@@ -73,12 +73,24 @@ export async function reserveTenant(
       ) {
         continue;
       }
-      const taken =
+      const problem =
         constraint === undefined ? undefined : takenBy(constraint, slug, reservation, schemaPrefix);
-      if (taken === undefined) throw error;
-      return refusedOrReplayed(services, reservation, { failures: [taken] });
+      if (problem === undefined) throw error;
+      return refusedOrReplayed(services, reservation, { failures: [problem] });
     }
   }
+}
+
+/** How long a derived slug may be, so that it fits into all names that are made from it. */
+export function slugRoom(
+  { isolation, schemaName }: Pick<CreateTenantCommand, 'isolation' | 'schemaName'>,
+  schemaPrefix: string,
+): { readonly generatesSchema: boolean; readonly room: number } {
+  const generatesSchema = isolation === 'SCHEMA' && schemaName === undefined;
+  return {
+    generatesSchema,
+    room: generatesSchema ? slugMaxLengthBehind(schemaPrefix) : slugMaxLength,
+  };
 }
 
 /** What is taken may have been taken by this very request, sent twice at once: then it is a replay. */
@@ -102,16 +114,11 @@ function takenBy(
   switch (constraint) {
     case 'tenants_slug_taken':
     case 'tenant_databases_name_taken':
-      return failure('TAKEN', `Tenant with slug '${slug}' already exists`, ['input', 'slug']);
+      return taken.slug(slug);
     case 'tenants_domain_taken':
-      return failure('TAKEN', `Domain already exists: ${command.domain ?? ''}`, [
-        'input',
-        'domain',
-      ]);
-    case 'tenant_databases_schema_taken': {
-      const name = command.schemaName ?? schemaNameFromSlug(schemaPrefix, slug);
-      return failure('TAKEN', `Schema already exists: ${name}`, ['input', 'schemaName']);
-    }
+      return taken.domain(command.domain ?? '');
+    case 'tenant_databases_schema_taken':
+      return taken.schemaName(command.schemaName ?? schemaNameFromSlug(schemaPrefix, slug));
     default:
       return undefined;
   }

@@ -50,6 +50,8 @@ export interface RunOutcome {
 export interface Runner {
   /** Starts an operation accepted here. The promise never rejects. */
   start(accepted: AcceptedOperation): Promise<RunOutcome>;
+  /** Starts an operation that waited and that this instance has begun. Never rejects. */
+  begin(operation: Operation): Promise<void>;
   /** Takes over an operation whose lease ran out, and resumes or undoes it. */
   resume(operationId: string): Promise<void>;
   /** Whether anything runs: what can wait should. */
@@ -147,8 +149,43 @@ export function createRunner(options: RunnerOptions): Runner {
     throw new Error(message);
   }
 
+  /** What the registry knows of an operation. */
+  async function load(operation: Operation): Promise<AcceptedOperation> {
+    const { id, tenantId } = operation;
+    const [tenant, databases, sealed, remaining, percents] = await Promise.all([
+      findTenant(services.control, null, { id: tenantId }),
+      findTenantDatabases(services.control, [tenantId]),
+      operationSecrets(services.control, id),
+      remainingMs(services.control, id),
+      listPercents(services.control, [id]),
+    ]);
+    const database = databases[0];
+    if (tenant === null || database === undefined) {
+      throw new Error(`operation ${id} lacks its tenant or database`);
+    }
+    const secrets = sealed === null ? null : openSecrets(services.keyRing, sealed, tenant.id);
+    const percent = percents.get(id) ?? 0;
+    return { operation, tenant, database, secrets, remainingMs: remaining, percent };
+  }
+
+  /** Whoever looks after the batch of an operation that has not begun decides about it; its job stays. */
+  async function refuseWaiting(operationId: string): Promise<void> {
+    const operation = await findOperation(services.control, null, operationId);
+    if (operation?.finishedAt !== null) return;
+    throw new Error(`operation ${operationId} waits for its turn`);
+  }
+
   return {
     start,
+
+    async begin(operation) {
+      try {
+        await start(await load(operation));
+      } catch (error) {
+        options.log.warn({ err: error, operationId: operation.id }, 'operation handed back');
+        await services.queue.handBack(operation.id).catch(() => undefined);
+      }
+    },
 
     async resume(operationId) {
       // Here already: only the renewal was late. The job has to stay for as long as the operation is
@@ -157,32 +194,11 @@ export function createRunner(options: RunnerOptions): Runner {
       const lost = await clusterSignal(operationId);
       await services.failpoints.reach('takeover:before');
       const operation = await takeOver(services.control, operationId);
-      if (operation === null) return; // it has ended meanwhile
+      if (operation === null) return refuseWaiting(operationId); // or it has ended meanwhile
       options.log.warn({ operationId, fence: operation.fence }, 'operation taken over');
       await services.failpoints.reach('takeover:after');
-      const [tenant, databases, sealed, remaining, percents] = await Promise.all([
-        findTenant(services.control, null, { id: operation.tenantId }),
-        findTenantDatabases(services.control, [operation.tenantId]),
-        operationSecrets(services.control, operationId),
-        remainingMs(services.control, operationId),
-        listPercents(services.control, [operationId]),
-      ]);
-      const database = databases[0];
-      if (tenant === null || database === undefined) {
-        throw new Error(`operation ${operationId} lacks its tenant or database`);
-      }
-      const secrets = sealed === null ? null : openSecrets(services.keyRing, sealed, tenant.id);
-      const { end } = await start(
-        {
-          operation,
-          tenant,
-          database,
-          secrets,
-          remainingMs: remaining,
-          percent: percents.get(operationId) ?? 0,
-        },
-        AbortSignal.any([stopping.signal, lost]),
-      );
+      const accepted = await load(operation);
+      const { end } = await start(accepted, AbortSignal.any([stopping.signal, lost]));
       if (end === 'STOPPED' || end === 'TAKEN_OVER') {
         throw new Error(`operation ${operationId} is left to another instance`);
       }

@@ -40,6 +40,13 @@ export const sealedColumns: readonly (SealedColumn & { readonly purpose: string 
       'SELECT coalesce(row.tenant_id, (SELECT operation.tenant_id FROM control_plane.operations operation WHERE operation.id = row.operation_id))',
     purpose: apiKeyPurpose,
   },
+  {
+    table: 'batch_api_keys',
+    column: 'api_key_encrypted',
+    key: { caller: 'text', mutation: 'text', key: 'text', tenant_id: 'uuid' },
+    boundTo: 'row.tenant_id',
+    purpose: apiKeyPurpose,
+  },
 ];
 
 /**

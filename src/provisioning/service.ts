@@ -1,5 +1,11 @@
 import { createApiKeys, type ApiKeys, type ApiKeysOptions } from './api-keys.ts';
+import {
+  createBatchCreation,
+  type BatchCreationOptions,
+  type CreateTenantsBatch,
+} from './batch-creation.ts';
 import { createCreation, type CreateTenant, type CreationOptions } from './creation.ts';
+import type { RateLimit } from '../control/rate-limits.ts';
 import { createLifecycle, type Lifecycle, type LifecycleOptions } from './lifecycle.ts';
 import { createOutcomes } from './outcomes.ts';
 import { createReveal, type RevealTenantConnection } from './reveal.ts';
@@ -9,14 +15,18 @@ import { createUpdate, type UpdateTenant } from './update.ts';
 /** The domain's front door: what resolvers call. */
 export interface ProvisioningService extends Lifecycle, ApiKeys {
   readonly createTenant: CreateTenant;
+  readonly createTenantsBatch: CreateTenantsBatch;
   readonly updateTenant: UpdateTenant;
   readonly revealTenantConnection: RevealTenantConnection;
 }
 
-export interface ProvisioningOptions extends Omit<CreationOptions, 'outcomes'> {
+export interface ProvisioningOptions
+  extends Omit<CreationOptions, 'outcomes' | 'reserve'>, Omit<BatchCreationOptions, 'rules'> {
   readonly runner: Runner;
   /** How long an API key works on after its rotation, seconds. */
   readonly apiKeyOverlapSeconds: ApiKeysOptions['apiKeyOverlapSeconds'];
+  /** As `creationLimit`, for tenants in batches. */
+  readonly batchLimit: RateLimit | null;
 }
 
 /** Builds the domain's front door. */
@@ -27,6 +37,7 @@ export function createProvisioning(options: ProvisioningOptions): ProvisioningSe
   const lifecycle: LifecycleOptions = { control, queue, outcomes, placement, ...settings };
   return {
     createTenant: createCreation({ ...options, outcomes }),
+    createTenantsBatch: createBatchCreation({ ...options, creationLimit: options.batchLimit }),
     updateTenant: createUpdate({ control, rules: options.rules, ...settings }),
     revealTenantConnection: createReveal({ control, keyRing }),
     ...createApiKeys({

@@ -37,6 +37,7 @@ export interface RouteInput<Body, Query = unknown> {
 export interface MutationPayload {
   readonly userErrors: readonly Failure[];
   readonly operation?: OperationResult | null;
+  readonly batch?: { readonly id: string } | null;
 }
 
 /** The selection `operationFields` (see operations.ts). */

@@ -121,8 +121,9 @@ function payloadOf(data: Record<string, unknown>): MutationPayload | null {
 }
 
 function locationOf(payload: MutationPayload | null, publicUrl: string): Record<string, string> {
-  const id = payload?.operation?.id;
-  return id === undefined ? {} : { Location: `${publicUrl}/api/operations/${id}` };
+  const { batch, operation } = payload ?? {};
+  if (batch != null) return { Location: `${publicUrl}/api/batches/${batch.id}` };
+  return operation == null ? {} : { Location: `${publicUrl}/api/operations/${operation.id}` };
 }
 
 function failed(

@@ -2,6 +2,7 @@ import type DataLoader from 'dataloader';
 import type { Knex } from 'knex';
 import type { Logger } from 'pino';
 import type { ApiKey } from '../control/api-keys.ts';
+import type { Batch, BatchItem } from '../control/batches.ts';
 import type { OperationStep } from '../control/events.ts';
 import type { TenantDatabase } from '../control/tenant-databases.ts';
 import type { Tenant } from '../control/tenants.ts';
@@ -29,6 +30,8 @@ export interface Loaders {
   readonly databases: DataLoader<string, TenantDatabase | null>;
   readonly apiKeys: DataLoader<string, readonly ApiKey[]>;
   readonly steps: DataLoader<string, readonly OperationStep[]>;
+  readonly batches: DataLoader<string, Batch | null>;
+  readonly batchItems: DataLoader<string, readonly BatchItem[]>;
   readonly percents: DataLoader<string, number>;
 }
 

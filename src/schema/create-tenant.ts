@@ -30,7 +30,7 @@ export const TenantSettingsInput = builder.inputType('TenantSettingsInput', {
   }),
 });
 
-const CreateTenantInput = builder.inputType('CreateTenantInput', {
+export const CreateTenantInput = builder.inputType('CreateTenantInput', {
   description: 'A tenant to make.',
   fields: (t) => ({
     name: t.string({ required: true, description: '1 to 255 characters.' }),

@@ -8,6 +8,8 @@ import './progress.ts';
 import './tenants-page.ts';
 import './api-key-mutations.ts';
 import './create-tenant.ts';
+import './batch.ts';
+import './create-tenants-batch.ts';
 import './delete-tenant.ts';
 import './update-tenant.ts';
 import './reveal-tenant-connection.ts';

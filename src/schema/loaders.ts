@@ -1,6 +1,7 @@
 import DataLoader from 'dataloader';
 import { listApiKeys } from '../control/api-keys.ts';
 import { listPercents, listSteps } from '../control/events.ts';
+import { findBatches, listBatchItems } from '../control/batches.ts';
 import { findTenantDatabases } from '../control/tenant-databases.ts';
 import { findTenants } from '../control/tenants.ts';
 import { scopeOf, type Caller } from '../provisioning/caller.ts';
@@ -22,6 +23,10 @@ export function createLoaders({ control, eventLog }: Gateway, caller: Caller): L
       await eventLog.settled(); // what this instance has done shows at once
       return many(ids, await listSteps(control, ids), (step) => step.operationId);
     }),
+    batches: new DataLoader(async (ids) =>
+      one(ids, await findBatches(control, scopeOf(caller), ids), (batch) => batch.id),
+    ),
+    batchItems: new DataLoader((ids) => Promise.all(ids.map((id) => listBatchItems(control, id)))),
     percents: new DataLoader(async (ids) => {
       await eventLog.settled();
       const percents = await listPercents(control, ids);

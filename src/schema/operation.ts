@@ -99,7 +99,10 @@ export const OperationType = builder.objectRef<Operation>('Operation').implement
       nullable: false,
       description: '0 to 100; stands still while something is undone, and is 100 only on success.',
       resolve: (operation, _args, { loaders }) =>
-        operation.status === 'SUCCEEDED' ? 100 : loaders.percents.load(operation.id),
+        operation.status === 'SUCCEEDED'
+          ? 100
+          : // One that was taken back had come to the end.
+            loaders.percents.load(operation.id).then((percent) => Math.min(percent, 99)),
     }),
     steps: t.field({
       type: [OperationStepType],
@@ -151,6 +154,7 @@ const OperationFilter = builder.inputType('OperationFilter', {
     kind: t.field({ type: [OperationKind], description: 'Of one of these kinds.' }),
     status: t.field({ type: [OperationStatus], description: 'In one of these statuses.' }),
     tenantId: t.id({ description: 'On this tenant.' }),
+    batchId: t.id({ description: 'Of this batch.' }),
   }),
 });
 
@@ -177,11 +181,12 @@ builder.queryField('operations', (t) =>
       args: { filter: t.arg({ type: OperationFilter, description: 'Which ones.' }) },
       resolve: async (_root, args, { caller, gateway }) => {
         const request = pageRequest(args, byCreation);
-        const filter = withoutNulls(args.filter ?? {});
-        // An id that is no UUID is that of no tenant.
-        if (filter.tenantId !== undefined && !looksLikeUuid(filter.tenantId)) {
-          filter.tenantId = '00000000-0000-0000-0000-000000000000';
-        }
+        const { batchId, tenantId, ...rest } = withoutNulls(args.filter ?? {});
+        const filter = {
+          ...rest,
+          ...(tenantId === undefined ? {} : { tenantId: orNobody(tenantId) }),
+          ...(batchId === undefined ? {} : { batchId: orNobody(batchId) }),
+        };
         const page = await listOperations(gateway.control, scopeOf(caller), filter, request);
         return toConnection(page, request, byCreation);
       },
@@ -189,6 +194,11 @@ builder.queryField('operations', (t) =>
     OperationConnection,
   ),
 );
+
+/** An id that is no UUID is that of nothing. */
+function orNobody(id: string): string {
+  return looksLikeUuid(id) ? id : '00000000-0000-0000-0000-000000000000';
+}
 
 builder.objectField(TenantType, 'operations', (t) =>
   t.connection(

@@ -1,6 +1,13 @@
 import { findCurrentOperation, findOperation } from '../control/operations.ts';
-import type { ProgressEvent } from '../control/read-events.ts';
+import { findBatch } from '../control/batches.ts';
+import type {
+  BatchProgress as Progress,
+  EventSelector,
+  ProgressEvent,
+} from '../control/read-events.ts';
 import { Refusal } from '../errors.ts';
+import type { Scope } from '../control/tenants.ts';
+import { batchProgressOf } from '../progress/batch-progress.ts';
 import type { SubscriptionRequest } from '../progress/event-subscriptions.ts';
 import { waitForKey } from '../progress/wait-for-key.ts';
 import { identityOf, scopeOf } from '../provisioning/caller.ts';
@@ -9,6 +16,22 @@ import { looksLikeUuid } from '../provisioning/names.ts';
 import { builder } from './builder.ts';
 import type { Context } from './context.ts';
 import { OperationStatus, StepStatus } from './operation.ts';
+
+const BatchProgress = builder.objectRef<Progress>('BatchProgress').implement({
+  description: 'How far a batch is.',
+  fields: (t) => ({
+    total: t.exposeInt('total', { nullable: false, description: 'Tenants asked for.' }),
+    succeeded: t.exposeInt('succeeded', { nullable: false, description: 'Tenants made.' }),
+    failed: t.exposeInt('failed', {
+      nullable: false,
+      description: 'Tenants refused, failed, cancelled or rolled back.',
+    }),
+    percent: t.exposeInt('percent', {
+      nullable: false,
+      description: 'Of all tenants together; never falls, and is 100 only when all were made.',
+    }),
+  }),
+});
 
 const ProvisioningProgress = builder.objectRef<ProgressEvent>('ProvisioningProgress').implement({
   description: 'One thing that happened to a step of an operation.',
@@ -42,11 +65,18 @@ const ProvisioningProgress = builder.objectRef<ProgressEvent>('ProvisioningProgr
       description:
         'How far the operation is; SUCCEEDED, COMPENSATED, FAILED and CANCELLED come with its last event.',
     }),
+    batch: t.field({
+      type: BatchProgress,
+      nullable: true,
+      description: 'How far its batch was by then; null when it was asked for alone.',
+      resolve: (event, _args, { gateway }) => batchProgressOf(gateway.control, event),
+    }),
   }),
 });
 
 interface Selection {
   readonly operationId?: string | null | undefined;
+  readonly batchId?: string | null | undefined;
   readonly tenantId?: string | null | undefined;
   readonly idempotencyKey?: string | null | undefined;
 }
@@ -57,15 +87,16 @@ builder.subscriptionField('tenantProvisioningProgress', (t) =>
     nullable: false,
     authScopes: { permission: 'tenant:read' },
     description:
-      'Progress of one operation, named by exactly one of `operationId`, `tenantId` and `idempotencyKey`: what happened so far, then what comes, then the end.',
+      'Progress of one operation or batch, named by exactly one of `operationId`, `batchId`, `tenantId` and `idempotencyKey`: what happened so far, then what comes, then the end.',
     args: {
-      operationId: t.arg.id({ description: 'Its UUID.' }),
+      operationId: t.arg.id({ description: 'UUID of an operation.' }),
+      batchId: t.arg.id({ description: 'UUID of a batch: the events of all its operations.' }),
       tenantId: t.arg.id({
         description: 'UUID of a tenant: its operation now open, else its latest.',
       }),
       idempotencyKey: t.arg.string({
         description:
-          'Your own key of a `createTenant`; one that was not used yet is waited for, up to 60 s.',
+          'Your own key of a `createTenant` or `createTenantsBatch`; one that was not used yet is waited for, up to 60 s.',
       }),
       afterSequence: t.arg({
         type: 'BigInt',
@@ -77,7 +108,7 @@ builder.subscriptionField('tenantProvisioningProgress', (t) =>
         throw new Refusal('BAD_USER_INPUT', 'afterSequence must not be negative');
       }
       return context.gateway.eventSubscriptions.open({
-        operation: await select(selection, context),
+        of: await select(selection, context),
         afterSequence: afterSequence ?? 0,
         caller: identityOf(context.caller),
         signal: context.signal,
@@ -87,14 +118,14 @@ builder.subscriptionField('tenantProvisioningProgress', (t) =>
   }),
 );
 
-/** The operation that is meant, or what waits for it. */
+/** What is meant, or what waits for it. */
 async function select(
   selection: Selection,
   { caller, gateway: { control } }: Context,
-): Promise<SubscriptionRequest['operation']> {
-  const { operationId, tenantId, idempotencyKey } = selection;
+): Promise<SubscriptionRequest['of']> {
+  const { operationId, batchId, tenantId, idempotencyKey } = selection;
   if (Object.values(selection).filter((value) => value != null).length !== 1) {
-    const message = 'Give exactly one of operationId, tenantId and idempotencyKey';
+    const message = 'Give exactly one of operationId, batchId, tenantId and idempotencyKey';
     throw new Refusal('BAD_USER_INPUT', message);
   }
   if (idempotencyKey != null) {
@@ -102,30 +133,47 @@ async function select(
     if ('failures' in parsed) {
       throw new Refusal('BAD_USER_INPUT', parsed.failures[0]?.message ?? 'idempotencyKey is none');
     }
-    const key = { caller: identityOf(caller), mutation: 'createTenant', key: parsed.command };
-    return (signal) => operationOfKey(control, scopeOf(caller), key, signal);
+    const keys = ['createTenant', 'createTenantsBatch'].map((mutation) => ({
+      caller: identityOf(caller),
+      mutation,
+      key: parsed.command,
+    }));
+    return (signal) => subjectOfKey(control, scopeOf(caller), keys, signal);
   }
+  if (batchId != null) return oneBatch(control, scopeOf(caller), batchId);
   const id = operationId ?? tenantId ?? '';
   const find = operationId == null ? findCurrentOperation : findOperation;
   const operation = looksLikeUuid(id) ? await find(control, scopeOf(caller), id) : null;
-  if (operation === null) throw notFound();
-  return operation.id;
+  if (operation === null) throw notFound('operation');
+  return { operationId: operation.id };
 }
 
 const keyWaitMs = 60_000;
 
-async function operationOfKey(
+async function subjectOfKey(
   control: Parameters<typeof waitForKey>[0],
-  scope: Parameters<typeof findOperation>[1],
-  key: Parameters<typeof waitForKey>[1],
+  scope: Scope,
+  keys: Parameters<typeof waitForKey>[1],
   signal: AbortSignal,
-): Promise<string> {
-  const id = await waitForKey(control, key, { timeoutMs: keyWaitMs, signal });
+): Promise<EventSelector> {
+  const record = await waitForKey(control, keys, { timeoutMs: keyWaitMs, signal });
+  if (record?.batchId != null) return oneBatch(control, scope, record.batchId);
+  const id = record?.operationId ?? null;
   const operation = id === null ? null : await findOperation(control, scope, id);
-  if (operation === null) throw notFound();
-  return operation.id;
+  if (operation === null) throw notFound('operation');
+  return { operationId: operation.id };
 }
 
-function notFound(): Refusal {
-  return new Refusal('NOT_FOUND', 'There is no such operation');
+async function oneBatch(
+  control: Parameters<typeof waitForKey>[0],
+  scope: Scope,
+  id: string,
+): Promise<EventSelector> {
+  const batch = looksLikeUuid(id) ? await findBatch(control, scope, id) : null;
+  if (batch === null) throw notFound('batch');
+  return { batchId: batch.id };
+}
+
+function notFound(what: string): Refusal {
+  return new Refusal('NOT_FOUND', `There is no such ${what}`);
 }

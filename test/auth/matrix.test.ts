@@ -3,6 +3,7 @@ import { schema } from '../../src/schema/index.ts';
 import { createWorld, type Answer, type TestGateway, type World } from '../harness.ts';
 import { bearer, startWithTokens } from '../tokens.ts';
 import {
+  batchSeers,
   callers,
   fields,
   publicRoutes,
@@ -45,21 +46,30 @@ beforeAll(async () => {
 afterAll(() => world.close());
 
 async function newSubject(): Promise<Subject> {
-  const query = `mutation { createTenant(input: { name: "matrix ${(count += 1)}" }) {
-    tenant { id apiKeys { id } } operation { id } apiKey } }`;
+  const query = `mutation { createTenantsBatch(input: { tenants: [{ name: "matrix ${(count += 1)}" }] }) {
+    batch { id results { tenant { id apiKeys { id } } operation { id } apiKey } } } }`;
   const { json } = await gateway.post('/graphql', { query }, people['partner A']);
-  const { createTenant: made } = (
+  const { batch } = (
     json as {
       data: {
-        createTenant: {
-          tenant: { id: string; apiKeys: [{ id: string }] };
-          operation: { id: string };
-          apiKey: string;
+        createTenantsBatch: {
+          batch: {
+            id: string;
+            results: [
+              {
+                tenant: { id: string; apiKeys: [{ id: string }] };
+                operation: { id: string };
+                apiKey: string;
+              },
+            ];
+          };
         };
       };
     }
-  ).data;
+  ).data.createTenantsBatch;
+  const [made] = batch.results;
   return {
+    batchId: batch.id,
     tenantId: made.tenant.id,
     apiKeyId: made.tenant.apiKeys[0].id,
     operationId: made.operation.id,
@@ -74,7 +84,8 @@ function expected(
   if (strangers.includes(caller)) return 'UNAUTHENTICATED';
   if (tokenOnly && caller === 'tenant key') return 'UNAUTHENTICATED';
   if (!allowed.includes(caller)) return 'FORBIDDEN';
-  return about === 'caller' || seers.includes(caller) ? 'done' : 'nothing';
+  if (about === 'caller') return 'done';
+  return (about === 'batch' ? batchSeers : seers).includes(caller) ? 'done' : 'nothing';
 }
 
 /** By status and code, and by whether the answer shows anything of the tenant. */
@@ -95,7 +106,7 @@ function outcomeOf({ status, headers, text }: Answer, subject: Subject, about: s
     expect(text).not.toMatch(/"errors"|"code"/);
     return 'done';
   }
-  expect(about, text).toBe('tenant');
+  expect(about, text).not.toBe('caller');
   expect(text).toMatch(/NOT_FOUND|null|\[\]|"detail":"Not found"/);
   return 'nothing';
 }

@@ -22,6 +22,9 @@ export const strangers: readonly CallerName[] = [
 /** Those who can see what belongs to partner A's tenant. */
 export const seers: readonly CallerName[] = ['partner A', 'viewer', 'platform admin', 'tenant key'];
 
+/** Those who can see the batch that it was made with: its tenant sees itself alone. */
+export const batchSeers: readonly CallerName[] = ['partner A', 'viewer', 'platform admin'];
+
 const administrators: readonly CallerName[] = ['partner A', 'partner B', 'platform admin'];
 const people: readonly CallerName[] = [...administrators, 'viewer'];
 
@@ -45,6 +48,7 @@ const holders = {
 export interface Target {
   readonly tenantId: string;
   readonly operationId: string;
+  readonly batchId: string;
   readonly apiKeyId: string;
   /** Another one at every call. */
   readonly unique: string;
@@ -53,8 +57,8 @@ export interface Target {
 interface Line<Make> {
   /** Who may call it at all; the others are FORBIDDEN. */
   readonly allowed: readonly CallerName[];
-  /** `tenant`: it is about partner A's tenant, which is not there for others. */
-  readonly about: 'tenant' | 'caller';
+  /** `tenant`, `batch`: it is about partner A's, which is not there for others. */
+  readonly about: 'tenant' | 'batch' | 'caller';
   /** Takes tokens alone: a tenant's key is none. */
   readonly tokenOnly: boolean;
   /** Whether it spoils the tenant for whoever comes next. */
@@ -90,11 +94,27 @@ export const fields: Readonly<Record<string, Line<string>>> = {
     ({ operationId }) => `operation(id: "${operationId}") { tenant { id } }`,
   ),
   'Query.operations': line('tenant:read', () => 'operations { nodes { tenant { id } } }'),
+  'Query.batch': line(
+    'tenant:read',
+    ({ batchId }) => `batch(id: "${batchId}") { results { tenant { id } } }`,
+    { about: 'batch' },
+  ),
+  'Query.batches': line(
+    'tenant:read',
+    () => 'batches(first: 100) { nodes { results { tenant { id } } } }',
+    { about: 'batch' },
+  ),
   'Query.auditLog': line('audit of its own', () => 'auditLog(first: 100) { nodes { tenantId } }'),
   'Query.driftReport': line('fleet:read', () => 'driftReport { kind }', { about: 'caller' }),
   'Mutation.createTenant': line(
     'tenant:create',
     ({ unique }) => `createTenant(input: { name: "${unique}" }) ${payload}`,
+    { about: 'caller' },
+  ),
+  'Mutation.createTenantsBatch': line(
+    'tenant:create',
+    ({ unique }) =>
+      `createTenantsBatch(input: { tenants: [{ name: "${unique}" }] }) { batch { id } userErrors { code } }`,
     { about: 'caller' },
   ),
   'Mutation.updateTenant': line(

@@ -117,6 +117,7 @@ tenant_databases.connection_string_encrypted: 2 sealed anew; now 2 under key ${n
 standbys.secrets_encrypted: 1 sealed anew; now 1 under key ${nextId}
 operations.secrets_encrypted: 1 sealed anew; now 1 under key ${nextId}
 idempotency_records.api_key_encrypted: 2 sealed anew; now 2 under key ${nextId}
+batch_api_keys.api_key_encrypted: 0 sealed anew; now none
 Everything is sealed under this key: no previous key is needed any more.
 `);
   expect((await stored()).map((value) => open(value)).sort()).toEqual(['first', 'second']);

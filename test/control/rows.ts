@@ -51,6 +51,7 @@ export async function insertOperationRow(
     tenant_id: tenantId,
     partner: 'platform',
     actor: 'somebody',
+    started_at: new Date(),
     deadline_at: new Date(Date.now() + 60_000),
     ...columns,
   });

@@ -2,7 +2,7 @@ import { getEventListeners } from 'node:events';
 import type { Knex } from 'knex';
 import pino from 'pino';
 import { describe, expect, test } from 'vitest';
-import type { ProgressEvent } from '../../src/control/read-events.ts';
+import { isLastEvent, type ProgressEvent } from '../../src/control/read-events.ts';
 import { createEventStream } from '../../src/progress/event-stream.ts';
 import { createEventSubscriptions } from '../../src/progress/event-subscriptions.ts';
 
@@ -14,10 +14,11 @@ function event(sequence: number, operationStatus: ProgressEvent['operationStatus
 function open(afterSequence = 0) {
   const gone = new AbortController();
   const told = { wanted: 0, ended: 0 };
-  const made = createEventStream(afterSequence, gone.signal, {
+  const supply = {
     wanted: () => (told.wanted += 1),
     ended: () => (told.ended += 1),
-  });
+  };
+  const made = createEventStream(afterSequence, gone.signal, supply, isLastEvent);
   return { ...made, gone, told };
 }
 
@@ -71,10 +72,11 @@ describe('an event stream', () => {
 
   test('of a reader that was gone before it was made ends by itself', async () => {
     const told: string[] = [];
-    const { stream } = createEventStream(0, AbortSignal.abort(), {
+    const supply = {
       wanted: () => told.push('wanted'),
       ended: () => told.push('ended'),
-    });
+    };
+    const { stream } = createEventStream(0, AbortSignal.abort(), supply, isLastEvent);
     expect(told).toEqual([]);
     await Promise.resolve();
     expect(told).toEqual(['ended']);
@@ -106,7 +108,11 @@ describe('subscriptions of one caller', () => {
     connection: {},
     log: pino({ level: 'silent' }),
   });
-  const request = { operation: 'a', afterSequence: 0, signal: new AbortController().signal };
+  const request = {
+    of: { operationId: 'a' },
+    afterSequence: 0,
+    signal: new AbortController().signal,
+  };
   const open = (caller: string) => subscriptions.open({ ...request, caller });
 
   test('are at most 1000 on an instance; another caller is not concerned', async () => {

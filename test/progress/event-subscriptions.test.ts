@@ -12,7 +12,7 @@ test('a caller may have 1000 streams open on an instance; the next one ends or i
   });
   const open = (caller: string) =>
     subscriptions.open({
-      operation: 'an operation',
+      of: { operationId: 'an operation' },
       afterSequence: 0,
       caller,
       signal: new AbortController().signal,

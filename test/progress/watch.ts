@@ -15,10 +15,18 @@ export interface Progress {
   readonly message: string;
   readonly at: string;
   readonly operationStatus: string;
+  readonly batchId: string | null;
+  readonly batch: {
+    readonly total: number;
+    readonly succeeded: number;
+    readonly failed: number;
+    readonly percent: number;
+  } | null;
 }
 
 export interface Selection {
   readonly operationId?: string;
+  readonly batchId?: string;
   readonly tenantId?: string;
   readonly idempotencyKey?: string;
   readonly afterSequence?: number;
@@ -33,12 +41,15 @@ export interface Result {
 }
 
 export const progressDocument = `subscription Watch(
-  $operationId: ID, $tenantId: ID, $idempotencyKey: String, $afterSequence: BigInt
+  $operationId: ID, $batchId: ID, $tenantId: ID, $idempotencyKey: String, $afterSequence: BigInt
 ) {
   tenantProvisioningProgress(
-    operationId: $operationId, tenantId: $tenantId,
+    operationId: $operationId, batchId: $batchId, tenantId: $tenantId,
     idempotencyKey: $idempotencyKey, afterSequence: $afterSequence
-  ) { sequence operationId tenantId step status percent message at operationStatus }
+  ) {
+    sequence operationId tenantId step status percent message at operationStatus batchId
+    batch { total succeeded failed percent }
+  }
 }`;
 
 /** The address of a gateway's WebSocket. */
@@ -63,14 +74,16 @@ export const overServerSentEvents: Watch = (gateway, selection) => {
   return client.iterate({ query: progressDocument, variables }) as AsyncIterableIterator<Result>;
 };
 
-/** Over `GET /api/operations/{id}/events`; by operation only. */
-const overRest: Watch = async function* (gateway, { operationId, afterSequence }) {
-  for await (const { data } of restEvents(gateway, operationId ?? '', afterSequence)) {
+/** Over `GET /api/operations/{id}/events`; by operation or batch only. */
+const overRest: Watch = async function* (gateway, { operationId, batchId, afterSequence }) {
+  const path = batchId === undefined ? `operations/${operationId ?? ''}` : `batches/${batchId}`;
+  for await (const { data } of restEvents(gateway, path, afterSequence)) {
     const event = JSON.parse(data) as Record<string, string>;
     const tenantProvisioningProgress = {
       ...event,
       operationId: event['operation_id'],
       tenantId: event['tenant_id'],
+      batchId: event['batch_id'],
       status: event['status']?.toUpperCase(),
       operationStatus: event['operation_status']?.toUpperCase(),
     } as unknown as Progress;
@@ -84,15 +97,15 @@ export interface RestEvent {
   readonly data: string;
 }
 
-/** The events of `GET /api/operations/{id}/events` as they come; rejects unless it answers 200. */
+/** The events of `GET /api/{path}/events` as they come; rejects unless it answers 200. */
 async function* restEvents(
   gateway: TestGateway,
-  operationId: string,
+  path: string,
   lastEventId?: number,
 ): AsyncGenerator<RestEvent, undefined> {
   const headers: HeadersInit =
     lastEventId === undefined ? {} : { 'Last-Event-ID': String(lastEventId) };
-  const url = `${gateway.url}/api/operations/${operationId}/events`;
+  const url = `${gateway.url}/api/${path}/events`;
   const response = await fetch(url, { headers });
   expect(response.status).toBe(200);
   expect(response.headers.get('content-type')).toBe('text/event-stream');

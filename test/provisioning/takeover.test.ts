@@ -1,12 +1,10 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { createInterface } from 'node:readline/promises';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
 import { pointsOf, undoneSteps } from './failpoints.ts';
 import { isolations } from './isolations.ts';
 import { asTenant, createTenant } from './tenants.ts';
 import { endedEvents, expectNothingLeft, expectOrderly, tracesOf } from './traces.ts';
+import { startVictim, type Victim } from './victim.ts';
 
 let world: World;
 let victim: Victim | undefined;
@@ -19,60 +17,15 @@ afterAll(async () => {
   await world.close();
 });
 
-interface Victim {
-  /** The next line it writes. */
-  line(): Promise<string>;
-  createTenant(input: object): Promise<void>;
-  /** kill -9; resolves when the process is gone. */
-  kill(): Promise<void>;
-}
-
-/** Starts a gateway in a process of its own; see `gateway-process.ts`. */
-async function startVictim(env: Record<string, string>): Promise<Victim> {
-  const child: ChildProcess = spawn(
-    process.execPath,
-    [fileURLToPath(import.meta.resolve('./gateway-process.ts'))],
-    {
-      env: {
-        DATABASE_URL: world.controlUrl,
-        ENCRYPTION_KEY: world.encryptionKey,
-        SHARED_TENANT_DATABASE: world.sharedDatabase,
-        AUTH_MODE: 'open',
-        PORT: '0',
-        RATE_LIMIT_CREATIONS_PER_MINUTE: '0',
-        STANDBY_DATABASES: '0',
-        STANDBY_SCHEMAS: '0',
-        TAKEOVER_SECONDS: '1',
-        ...env,
-      },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  );
-  const gone = new Promise<void>((resolve) => void child.once('exit', () => resolve()));
-  const lines = createInterface(child.stdout!)[Symbol.asyncIterator]();
-  const line = async (): Promise<string> => {
-    const next = await lines.next();
-    if (next.done === true) throw new Error('the gateway process has ended');
-    return next.value;
-  };
-  const url = await line();
-  return {
-    line,
-    async createTenant(input) {
-      const query =
-        'mutation ($i: CreateTenantInput!) { createTenant(input: $i) { operation { id } } }';
-      const answer = await fetch(`${url}/graphql`, {
-        method: 'POST',
-        headers: { 'Content-Type': 'application/json' },
-        body: JSON.stringify({ query, variables: { i: { ...input, wait: false } } }),
-      });
-      expect(await answer.json()).toMatchObject({ data: { createTenant: { operation: {} } } });
-    },
-    async kill() {
-      child.kill('SIGKILL');
-      await gone;
-    },
-  };
+async function createOn({ url }: Victim, input: object): Promise<void> {
+  const query =
+    'mutation ($i: CreateTenantInput!) { createTenant(input: $i) { operation { id } } }';
+  const answer = await fetch(`${url}/graphql`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ query, variables: { i: { ...input, wait: false } } }),
+  });
+  expect(await answer.json()).toMatchObject({ data: { createTenant: { operation: {} } } });
 }
 
 describe.each(isolations)('$isolation', ({ isolation, named, placeOf }) => {
@@ -87,9 +40,9 @@ describe.each(isolations)('$isolation', ({ isolation, named, placeOf }) => {
     points: readonly string[],
     env: Record<string, string> = {},
   ): Promise<void> {
-    victim = await startVictim({ HOLD: points.join(), ...env });
+    victim = await startVictim(world, { HOLD: points.join(), ...env });
     for (const point of points) {
-      await victim.createTenant(inputOf(point));
+      await createOn(victim, inputOf(point));
       expect(await victim.line()).toBe(point);
     }
     await victim.kill();

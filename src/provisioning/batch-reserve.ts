@@ -1,0 +1,172 @@
+import { randomUUID } from 'node:crypto';
+import type { Knex } from 'knex';
+import { insertBatch, insertRefusals, type Batch, type BatchItem } from '../control/batches.ts';
+import { sentTogether } from '../control/database.ts';
+import {
+  findIdempotencyRecord,
+  insertBatchApiKeys,
+  insertIdempotencyRecord,
+} from '../control/idempotency.ts';
+import { countOnCluster, lockCluster } from '../control/tenant-databases.ts';
+import type { Failure } from '../errors.ts';
+import { brokenConstraint, isTransient } from '../postgres/error-codes.ts';
+import { chooseItems, type ItemReservation } from './batch-choice.ts';
+import type { BatchSettings } from './batch-runs.ts';
+import type { Idempotency } from './idempotency.ts';
+import {
+  apiKeyPurpose,
+  planTenant,
+  recordPlanned,
+  Refused,
+  type PlannedTenant,
+} from './record-tenant.ts';
+import type { Reserved, ReserveServices } from './reservation.ts';
+
+/** A checked request for a batch. */
+export interface BatchReservation {
+  readonly partner: string;
+  readonly atomic: boolean;
+  /** All items, the refused ones included. */
+  readonly total: number;
+  /** Items that are good so far, in the order of the request. */
+  readonly items: readonly ItemReservation[];
+  readonly refusals: readonly Pick<BatchItem, 'index' | 'failures'>[];
+  readonly idempotency: Idempotency | null;
+}
+
+export type BatchReserveOutcome =
+  | { readonly batch: Batch; readonly reserved: readonly Reserved[] }
+  /** Of an atomic batch: nothing was recorded. */
+  | { readonly failures: readonly Failure[] }
+  /** The same idempotency key was recorded by another request meanwhile. */
+  | { readonly replay: true }
+  /** Clusters that have less room than they were given items: nothing was recorded. */
+  | { readonly room: ReadonlyMap<string, number> };
+
+/** Ends a transaction that found clusters with too little room. */
+class TooFull extends Error {
+  readonly room: ReadonlyMap<string, number>;
+
+  constructor(room: ReadonlyMap<string, number>) {
+    super('clusters have too little room');
+    this.room = room;
+  }
+}
+
+// What was free when it was looked up and is taken by another request before the insert is found out
+// by the next try. More than a few of these in a row are no accident.
+const tries = 10;
+
+/**
+ * Records a batch with all its tenants, operations and jobs in ONE transaction, in the places of
+ * standbys as far as some are ready.
+ */
+export async function reserveBatch(
+  services: ReserveServices & { readonly settings: BatchSettings },
+  reservation: BatchReservation,
+): Promise<BatchReserveOutcome> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const recorded = await services.control.transaction((trx) =>
+        recordBatch(trx, services, reservation),
+      );
+      const used = recorded.reserved.filter(({ findings }) => findings.prepared === true);
+      for (const name of new Set(used.map(({ database }) => database.cluster))) {
+        services.standbys.claimed(name);
+      }
+      return recorded;
+    } catch (error) {
+      if (error instanceof TooFull) return { room: error.room };
+      if (error instanceof Refused) {
+        // What is taken may have been taken by this very request, sent twice at once.
+        const { idempotency } = reservation;
+        const earlier =
+          idempotency === null
+            ? null
+            : await findIdempotencyRecord(services.control, idempotency.key);
+        return earlier === null ? { failures: error.failures } : { replay: true };
+      }
+      const constraint = brokenConstraint(error);
+      if (constraint === 'idempotency_records_pkey') return { replay: true };
+      if ((constraint === undefined && !isTransient(error)) || attempt === tries) throw error;
+    }
+  }
+}
+
+async function recordBatch(
+  trx: Knex.Transaction,
+  services: ReserveServices & { readonly settings: BatchSettings },
+  reservation: BatchReservation,
+): Promise<{ readonly batch: Batch; readonly reserved: readonly Reserved[] }> {
+  const { atomic, idempotency, partner, total } = reservation;
+  const { keyRing, queue, settings, standbys } = services;
+  await refuseFullClusters(trx, reservation.items);
+  const { chosen, refusals: found } = await chooseItems(trx, settings, reservation.items);
+  const refusals = [...reservation.refusals, ...found];
+  if (atomic && refusals.length > 0) {
+    const ordered = refusals.toSorted((a, b) => a.index - b.index);
+    throw new Refused(...ordered.flatMap(({ failures }) => failures));
+  }
+  const batchId = randomUUID();
+  const [batch, claims] = await sentTogether([
+    insertBatch(trx, {
+      id: batchId,
+      partner,
+      atomic,
+      total,
+      timeoutSeconds: settings.batchTimeoutSeconds,
+      hasItems: chosen.length > 0,
+    }),
+    Promise.all(
+      chosen.map(({ item: { cluster, command } }) =>
+        standbys.claim(trx, cluster.name, command.isolation),
+      ),
+    ),
+    insertRefusals(trx, batchId, refusals),
+  ]);
+  if (chosen.length === 0) return { batch, reserved: [] };
+  const planned = chosen.map(({ item, slug }, place): PlannedTenant => ({
+    ...planTenant(services, item, slug, claims[place] ?? null, {}),
+    batch: { id: batchId, index: item.index },
+  }));
+  const [reserved] = await sentTogether([
+    recordPlanned(trx, services, planned, (ids) =>
+      queue.enqueueWaiting(trx, ids, settings.batchTimeoutSeconds),
+    ),
+    idempotency === null
+      ? null
+      : insertIdempotencyRecord(trx, idempotency.key, {
+          payloadHash: idempotency.payloadHash,
+          operationId: null,
+          batchId,
+          apiKeyEncrypted: null,
+          ttlHours: settings.idempotencyTtlHours,
+        }),
+  ]);
+  if (idempotency !== null) {
+    const sealed = planned.flatMap(({ apiKey, plan: { tenantId } }) =>
+      apiKey === null
+        ? []
+        : [{ tenantId, apiKeyEncrypted: keyRing.seal(apiKey.key, apiKeyPurpose, tenantId) }],
+    );
+    await insertBatchApiKeys(trx, idempotency.key, sealed);
+  }
+  return { batch, reserved };
+}
+
+/** Counts under locks that are held until the commit, taken in one order by everybody. */
+async function refuseFullClusters(
+  trx: Knex.Transaction,
+  items: readonly ItemReservation[],
+): Promise<void> {
+  const room = new Map<string, number>();
+  const byCluster = Map.groupBy(items, ({ cluster }) => cluster.name);
+  for (const [name, given] of [...byCluster].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const maxTenants = given[0]?.cluster.maxTenants ?? null;
+    if (maxTenants === null) continue;
+    await lockCluster(trx, name);
+    const free = Math.max(0, maxTenants - (await countOnCluster(trx, name)));
+    if (free < given.length) room.set(name, free);
+  }
+  if (room.size > 0) throw new TooFull(room);
+}

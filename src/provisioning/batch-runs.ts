@@ -1,0 +1,225 @@
+import type { Knex } from 'knex';
+import pLimit from 'p-limit';
+import type { Logger } from 'pino';
+import {
+  batchState,
+  beginItems,
+  cancelQueuedItems,
+  endBatch,
+  listRunningBatches,
+  lockBatch,
+  reopenItems,
+} from '../control/batches.ts';
+import type { Operation } from '../control/operations.ts';
+import type { OperationQueue } from '../jobs/operation-queue.ts';
+import { nextMove } from './batch-moves.ts';
+import type { Reserved } from './reservation.ts';
+import type { Runner } from './runner.ts';
+
+export interface BatchRunsOptions {
+  readonly control: Knex;
+  readonly queue: OperationQueue;
+  readonly runner: Runner;
+  readonly settings: BatchSettings;
+  readonly log: Logger;
+}
+
+export interface BatchSettings {
+  /** Items of one batch at once over all instances, and of all batches on one instance. */
+  readonly batchConcurrency: number;
+  /** Seconds within which items have to begin. */
+  readonly batchTimeoutSeconds: number;
+  /** Deadline of one operation, seconds. */
+  readonly operationTimeoutSeconds: number;
+}
+
+/**
+ * The part of an instance that begins the items of batches, whichever instance accepted them, and
+ * brings batches to their end. What is to be done stands in the registry: an instance that dies leaves
+ * nothing that another one does not find.
+ */
+export interface BatchRuns {
+  start(): void;
+  /** Begins with a batch that was accepted here, with what is known of its items. */
+  accept(reserved: readonly Reserved[]): void;
+  /** Resolves when a batch has ended, here or elsewhere, or after `timeoutMs` milliseconds. */
+  waitForEnd(batchId: string, timeoutMs: number): Promise<void>;
+  /** Begins nothing more. What runs is the runner's. */
+  stop(): Promise<void>;
+}
+
+const lookIntervalMs = 1000;
+
+/** Builds the part of an instance that works on batches. */
+export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
+  const { control, queue, runner, settings, log } = options;
+  /** What this instance knows of items that it accepted, until they begin. */
+  const known = new Map<string, Reserved>();
+  const undoing = pLimit(settings.batchConcurrency);
+  const ended = new Map<string, Set<() => void>>();
+  let working = 0;
+  let stopped = false;
+  let looking: Promise<void> | null = null;
+  let lookAgain = false;
+  let timer: NodeJS.Timeout | null = null;
+
+  /** Begins as many items as there is room for; one look at a time. */
+  function look(): void {
+    lookAgain = true;
+    looking ??= beginAll().finally(() => {
+      looking = null;
+      if (lookAgain && !stopped) look();
+    });
+  }
+
+  async function beginAll(): Promise<void> {
+    lookAgain = false;
+    const limit = settings.batchConcurrency - working;
+    if (limit <= 0 || stopped) return;
+    try {
+      const items = await control.transaction(async (trx) => {
+        const begun = await beginItems(trx, {
+          concurrency: settings.batchConcurrency,
+          limit,
+          timeoutSeconds: settings.operationTimeoutSeconds,
+        });
+        await queue.lease(
+          trx,
+          begun.map(({ id }) => id),
+        );
+        return begun;
+      });
+      for (const item of items) void work(item);
+    } catch (error) {
+      log.warn({ err: error }, 'items of batches could not be begun');
+    }
+  }
+
+  async function work(operation: Operation): Promise<void> {
+    working += 1;
+    const reserved = known.get(operation.id);
+    known.delete(operation.id);
+    try {
+      if (reserved === undefined) await runner.begin(operation);
+      else {
+        const remainingMs = settings.operationTimeoutSeconds * 1000;
+        await runner.start({ ...reserved, operation, remainingMs, percent: 0 });
+      }
+    } catch (error) {
+      log.error({ err: error, operationId: operation.id }, 'an item of a batch failed');
+    }
+    working -= 1;
+    look();
+    if (operation.batchId !== null) await advance(operation.batchId);
+  }
+
+  /** Does what is next for a batch, if anything: see `nextMove`. Never rejects. */
+  async function advance(batchId: string): Promise<void> {
+    try {
+      const state = await batchState(control, batchId);
+      if (state === null) {
+        tellEnd(batchId);
+        return;
+      }
+      if (nextMove(state, settings).kind === 'WAIT') return;
+      const undo = await control.transaction((trx) => move(trx, batchId));
+      for (const id of undo) void undoing(() => undoItem(batchId, id));
+      if ((await batchState(control, batchId)) === null) tellEnd(batchId);
+    } catch (error) {
+      log.warn({ err: error, batchId }, 'a batch could not be brought forward; it is tried again');
+    }
+  }
+
+  /** Decides anew under the batch's lock, and records it. Answers with the operations to undo. */
+  async function move(trx: Knex.Transaction, batchId: string): Promise<readonly string[]> {
+    if (!(await lockBatch(trx, batchId))) return [];
+    const state = await batchState(trx, batchId);
+    if (state === null) return [];
+    const next = nextMove(state, settings);
+    switch (next.kind) {
+      case 'WAIT':
+        return [];
+      case 'CANCEL': {
+        const ids = await cancelQueuedItems(trx, batchId, next);
+        await queue.lease(trx, ids);
+        return ids;
+      }
+      case 'ROLL_BACK': {
+        const ids = await reopenItems(trx, batchId, next.message);
+        await queue.enqueueAgain(trx, ids);
+        return ids;
+      }
+      case 'END':
+        await endBatch(trx, batchId, next.status);
+        return [];
+      default:
+        return next satisfies never;
+    }
+  }
+
+  async function undoItem(batchId: string, operationId: string): Promise<void> {
+    known.delete(operationId);
+    if (stopped) return; // its job is there for another instance
+    await runner.resume(operationId).catch((error: unknown) => {
+      log.warn({ err: error, operationId }, 'the undo of an item is left to its job');
+    });
+    await advance(batchId);
+  }
+
+  function tellEnd(batchId: string): void {
+    const waiters = ended.get(batchId);
+    ended.delete(batchId);
+    for (const tell of waiters ?? []) tell();
+  }
+
+  /** Looks after the batches of instances that fell silent, and helps those that are busy. */
+  async function lookAround(): Promise<void> {
+    const running = await listRunningBatches(control);
+    if (running.length > 0) look();
+    for (const batchId of running) await advance(batchId);
+    const left = new Set(running);
+    for (const batchId of ended.keys()) if (!left.has(batchId)) await advance(batchId);
+  }
+
+  let around: Promise<void> | null = null;
+
+  return {
+    start() {
+      timer = setInterval(() => {
+        around ??= lookAround()
+          .catch((error: unknown) => {
+            log.warn({ err: error }, 'running batches could not be looked up');
+          })
+          .finally(() => {
+            around = null;
+          });
+      }, lookIntervalMs);
+    },
+
+    accept(reserved) {
+      for (const item of reserved) known.set(item.operation.id, item);
+      look();
+    },
+
+    async waitForEnd(batchId, timeoutMs) {
+      const { promise, resolve } = Promise.withResolvers<undefined>();
+      const tell = (): void => {
+        resolve(undefined);
+      };
+      const waiters = ended.get(batchId) ?? new Set();
+      ended.set(batchId, waiters.add(tell));
+      const giveUp = setTimeout(tell, Math.max(0, timeoutMs));
+      // It may have ended before anybody waited for it.
+      if ((await batchState(control, batchId)) === null) tell();
+      await promise;
+      clearTimeout(giveUp);
+      waiters.delete(tell);
+    },
+
+    async stop() {
+      stopped = true;
+      if (timer !== null) clearInterval(timer);
+      await Promise.all([looking, around]);
+    },
+  };
+}

@@ -6,6 +6,7 @@ import { embeddedUrl } from './app/embedded.ts';
 import {
   blameDatabase,
   blameMigrations,
+  refuseEmptyFolder,
   openKeyRing,
   refuseControlAsShared,
   warnOfUnknownClusters,
@@ -97,6 +98,7 @@ async function build(
   const orStopped = <T>(work: Promise<T>): Promise<T> => Promise.race([work, stopped]);
   const graceMs = server.shutdownGraceSeconds * 1000;
   const tenantMigrations = await loadMigrations(tenants.migrationsFolder).catch(blameMigrations);
+  refuseEmptyFolder(config, tenantMigrations);
 
   const databaseUrl = database.url ?? (await embeddedUrl(config, { log, signal }, stack));
   const configured = configuredClusters(config, databaseUrl);

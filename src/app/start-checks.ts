@@ -8,8 +8,22 @@ import { createKeyRing, EnvelopeError, type KeyRing } from '../crypto/envelope.t
 import { loadOrMakeKey } from '../crypto/key-file.ts';
 import { SettingError } from '../errors.ts';
 import type { Cluster } from '../postgres/cluster.ts';
-import { MigrationError } from '../postgres/migrations.ts';
+import { MigrationError, type MigrationSet } from '../postgres/migrations.ts';
 import { openSamples } from '../provisioning/sealed-columns.ts';
+
+/**
+ * Tenant databases that nothing is made in can never pass their verification.
+ *
+ * @throws SettingError when there is no tenant migration, and tables are required
+ */
+export function refuseEmptyFolder({ tenants }: Config, { files }: MigrationSet): void {
+  if (files.length > 0 || tenants.requiredTenantTables.length === 0) return;
+  const required = tenants.requiredTenantTables.join(', ');
+  throw new SettingError(
+    'TENANT_MIGRATIONS_DIR',
+    `${tenants.migrationsFolder} has no migration, and REQUIRED_TENANT_TABLES asks for ${required}`,
+  );
+}
 
 /** The tenant migrations cannot be used: the operator's to mend. */
 export function blameMigrations(error: unknown): never {

@@ -49,6 +49,16 @@ describe('TENANT_MIGRATIONS_DIR', () => {
     expect(stderr.trimEnd()).toMatch(message);
   });
 
+  it('that is empty is refused in one line', async () => {
+    const folder = await freshDirectory(0o711);
+    const settings = { ...onDatabase(world.controlUrl), TENANT_MIGRATIONS_DIR: folder };
+    const { code, stderr } = await startAndEnd(settings);
+    expect(code).toBe(1);
+    expect(stderr).toBe(
+      `TENANT_MIGRATIONS_DIR: ${folder} has no migration, and REQUIRED_TENANT_TABLES asks for settings, activity_log\n`,
+    );
+  });
+
   it('with a file that was changed after it was applied is refused in one line', async () => {
     const settings = await withMigrations({ '2999_new.mjs': nothing });
     const first = await startGateway({ settings });

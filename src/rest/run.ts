@@ -3,6 +3,7 @@ import type { Failure } from '../errors.ts';
 import { messageFor, readBody, readQuery } from './body.ts';
 import type { ErrorForm, Issue, ProblemCode } from './errors.ts';
 import type { Reply } from './reply.ts';
+import { isForbidden } from './permission.ts';
 import { tenantVariables } from './tenant-key.ts';
 import type { Dialect, Execute, MutationPayload, RestRequest, Route } from './route.ts';
 
@@ -13,6 +14,7 @@ export interface RunOptions {
 }
 
 const notFound = { code: 'NOT_FOUND', message: 'Not found' } as const;
+const forbidden = { code: 'FORBIDDEN', message: 'You may not do this' } as const;
 const otherVersion = {
   code: 'VERSION_MISMATCH',
   message: 'Another version is there by now',
@@ -26,7 +28,10 @@ export async function runRoute(
   options: RunOptions,
 ): Promise<Reply> {
   const read = route.body === undefined ? { body: null } : readBody(request, route.body);
-  if ('problem' in read) return dialect.errors(read.problem);
+  if ('problem' in read) {
+    if (await isForbidden(route, options.execute)) return dialect.errors(forbidden);
+    return dialect.errors(read.problem);
+  }
   const asked = route.query === undefined ? { query: null } : readQuery(request, route.query);
   if ('problem' in asked) return dialect.errors(asked.problem);
   const found = await findTenantId(dialect, route, request, options);

@@ -67,6 +67,7 @@ export interface App {
 
 const controlMigrations = fileURLToPath(new URL('../migrations', import.meta.url));
 const cleaningIntervalMs = 3_600_000;
+const tendingIntervalMs = 60_000;
 
 /**
  * Builds and connects everything, and listens. What was begun is ended again when a later part fails.
@@ -267,10 +268,24 @@ async function build(
   });
   standbys.start();
   runs.start();
+  const tending = setInterval(tendTemplates, tendingIntervalMs, services, log);
+  stack.defer(() => {
+    clearInterval(tending);
+  });
   const reconciler = createReconciler({ services, ...config.reconcile, log });
   stack.defer(() => reconciler.stop());
   reconciler.start();
   return http.url;
+}
+
+/** Nothing waits for it; a cluster that is down is tended when it is back. */
+function tendTemplates({ clusters, templates, watch }: StepServices, log: Logger): void {
+  for (const cluster of clusters.values()) {
+    if (!watch.takesTenants(cluster.name)) continue;
+    templates.tend(cluster).catch((error: unknown) => {
+      log.warn({ err: error, cluster: cluster.name }, 'unused templates could not be dropped');
+    });
+  }
 }
 
 /** What FAILPOINTS says: nothing as a rule. */

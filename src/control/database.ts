@@ -22,6 +22,8 @@ export function openControl(options: ControlOptions): Knex {
     client: 'pg',
     connection: {
       ...options.connection,
+      // What an instance that stalled has locked is free again.
+      idle_in_transaction_session_timeout: 10_000,
       types: { getTypeParser },
       // Statements that wait for no answer share a round trip.
       pipeline: true,

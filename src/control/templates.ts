@@ -33,18 +33,33 @@ export async function findReadyTemplate(
   return row ?? null;
 }
 
-/** All templates of a cluster but the one of this content: left from earlier migrations or runs. */
+/**
+ * The templates of a cluster that nobody copies from: half made, or of other migrations than these and
+ * not used for `idleSeconds`. An instance with other migrations may be there as well.
+ */
 export async function listStaleTemplates(
   control: Control,
   cluster: string,
   contentHash: Buffer,
+  idleSeconds: number,
 ): Promise<Template[]> {
   return (await table(control)
     .where({ cluster })
     .where((any) => {
-      void any.whereNot('content_hash', contentHash).orWhereNot('status', 'READY');
+      void any
+        .whereNot('status', 'READY')
+        .orWhere((other) =>
+          other
+            .whereNot('content_hash', contentHash)
+            .whereRaw("used_at < now() - ? * interval '1 second'", [idleSeconds]),
+        );
     })
     .select(columns)) as Template[];
+}
+
+/** Records that the templates of this content are in use: other instances leave them alone. */
+export async function touchTemplates(control: Control, contentHash: Buffer): Promise<void> {
+  await table(control).where({ content_hash: contentHash }).update({ used_at: control.fn.now() });
 }
 
 /** Records a template before anything of its names exists. */

@@ -39,11 +39,15 @@ export interface Cluster {
   /**
    * Like `admin`, holding an advisory lock on `key` in the same session as the work: a client that
    * was killed does not stop its CREATE DATABASE, but the lock stays held until that has ended.
+   *
+   * @param idleMs the longest that the work may leave the session alone: then the server ends it, so
+   *   that an instance that stalls keeps nobody from taking over
    */
   exclusively<T>(
     key: string,
     work: (client: AdminClient) => Promise<T>,
     signal?: AbortSignal,
+    idleMs?: number,
   ): Promise<T>;
 
   /** Runs `work` on a short-lived admin connection to another database of the cluster. */
@@ -99,17 +103,22 @@ export interface Cluster {
   close(): Promise<void>;
 }
 
+// An instance that leaves a session alone for so long in the middle of something has stalled.
+const stalledAfterMs = 10_000;
+
 /** Opens a cluster. Connects on first use; a cluster that is down fails the work, not this call. */
 export function openCluster(options: ClusterOptions): Cluster {
   const base = connectionOptions(options.url, {
     applicationName: 'tenantry',
     statementTimeoutMs: options.statementTimeoutMs,
   });
+  // A transaction that is left alone holds its locks for nobody. Migrations may take their time.
+  const session = { ...base, idle_in_transaction_session_timeout: stalledAfterMs };
   // One connection stays in reserve, for whoever looks whether the server is there; half of the rest
   // is kept warm for DDL, half is for logins.
   const usable = Math.max(2, options.connectionsMax - 1);
   const pool = new pg.Pool({
-    ...base,
+    ...session,
     max: Math.ceil(usable / 2),
     idleTimeoutMillis: 0,
     connectionTimeoutMillis: options.waitTimeoutMs,
@@ -126,7 +135,7 @@ export function openCluster(options: ClusterOptions): Cluster {
   }
 
   async function connectAdmin(database: string): Promise<pg.Client> {
-    const client = new pg.Client({ ...base, database });
+    const client = new pg.Client({ ...session, database });
     client.on('error', ignoreIdleError);
     await client.connect().catch((error: unknown) => {
       tellUnreachable(error);
@@ -194,18 +203,26 @@ export function openCluster(options: ClusterOptions): Cluster {
     adminDatabase: base.database ?? 'postgres',
     admin,
 
-    exclusively(key, work, signal) {
+    exclusively(key, work, signal, idleMs = stalledAfterMs) {
       return admin(async (client) => {
-        await client.query('SELECT pg_advisory_lock(hashtextextended($1, 0))', [key]);
+        await client.query(
+          `SELECT set_config('idle_session_timeout', $2, false),
+                  pg_advisory_lock(hashtextextended($1, 0))`,
+          [key, String(idleMs)],
+        );
         const result = await work(client);
-        await client.query('SELECT pg_advisory_unlock(hashtextextended($1, 0))', [key]);
+        await client.query(
+          `SELECT pg_advisory_unlock(hashtextextended($1, 0)),
+                  set_config('idle_session_timeout', '0', false)`,
+          [key],
+        );
         return result;
       }, signal);
     },
 
     inDatabase(database, work, signal) {
       return shortLived(
-        { ...base, database },
+        { ...session, database },
         async (client) => work(Object.assign(client, { isSuperuser: await superuserOn(client) })),
         signal,
         tellUnreachable,

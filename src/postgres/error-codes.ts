@@ -28,6 +28,8 @@ const transientCodes: ReadonlySet<string> = new Set([
   '57P01', // admin_shutdown
   '57P02', // crash_shutdown
   '57P03', // cannot_connect_now: the server is starting
+  '57P05', // idle_session_timeout: this instance had stalled
+  '25P03', // idle_in_transaction_session_timeout: likewise
   // What the operating system says when there is no server at the other end (yet).
   'ECONNREFUSED',
   'ECONNRESET',

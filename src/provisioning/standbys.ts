@@ -42,8 +42,10 @@ export interface Standbys {
 
 const kinds = Object.keys(isolationKinds) as IsolationKind[];
 const lookMs = 5_000;
-// Longer than making one takes as a rule: should it run out, another instance drops what is half made.
-const keeperSeconds = 120;
+// Prolonged while one is made: when it runs out, its keeper has died or stalled, and another instance
+// drops what is half made.
+const keeperSeconds = 15;
+const keepEveryMs = 4_000;
 const quiet = { pollMs: 25, forMs: 50, atMostMs: 2_000 } as const;
 
 /** What one look at a cluster's standbys says is to be done, the most urgent first. */
@@ -117,6 +119,10 @@ export function createStandbys(options: StandbysOptions): Standbys {
 
   async function fill(cluster: Cluster): Promise<void> {
     let keeps = false;
+    const prolonging = setInterval(() => {
+      if (!keeps) return;
+      keepStandbys(control, cluster.name, keeper, keeperSeconds).catch(() => undefined); // the next one
+    }, keepEveryMs);
     try {
       while (!isStopping()) {
         keeps = await keepStandbys(control, cluster.name, keeper, keeperSeconds);
@@ -129,6 +135,7 @@ export function createStandbys(options: StandbysOptions): Standbys {
         await work(cluster, chore);
       }
     } finally {
+      clearInterval(prolonging);
       if (keeps) await releaseStandbys(control, cluster.name, keeper).catch(() => undefined);
     }
   }

@@ -9,6 +9,7 @@ import {
   listStaleTemplates,
   recordTenantMigrations,
   setTemplateStatus,
+  touchTemplates,
   type Template,
 } from '../control/templates.ts';
 import type { Cluster } from '../postgres/cluster.ts';
@@ -46,6 +47,11 @@ export interface Templates {
   current(cluster: Cluster): Promise<Template | null>;
   /** Lets the next `current` look anew. */
   forget(cluster: Cluster): void;
+  /**
+   * Says that this instance is there and uses its templates, and drops those on a cluster that nobody
+   * uses any more. To be called every minute.
+   */
+  tend(cluster: Cluster): Promise<void>;
 }
 
 /**
@@ -81,21 +87,52 @@ export function createTemplates(options: TemplatesOptions): Templates {
     forget(cluster) {
       known.delete(cluster.name);
     },
+    async tend(cluster) {
+      const { control, tenantMigrations } = options;
+      await touchTemplates(control, tenantMigrations.contentHash);
+      if ((await stale(control, cluster, tenantMigrations)).length === 0) return;
+      await cluster.exclusively(templateLock, (client) =>
+        dropStale(client, cluster, control, tenantMigrations),
+      );
+    },
   };
 }
 
+const templateLock = 'tenantry:templates';
+// Much longer than an instance that lives goes without saying so.
+const idleSeconds = 15 * 60;
+
+function stale(control: Knex, cluster: Cluster, set: MigrationSet): Promise<Template[]> {
+  return listStaleTemplates(control, cluster.name, set.contentHash, idleSeconds);
+}
+
+/** Under the lock: whatever is half made now, nobody makes any more. */
+async function dropStale(
+  client: AdminClient,
+  cluster: Cluster,
+  control: Knex,
+  set: MigrationSet,
+): Promise<void> {
+  for (const template of await stale(control, cluster, set)) {
+    await forgo(client, control, template);
+  }
+}
+
+async function forgo(client: AdminClient, control: Knex, template: Template): Promise<void> {
+  await setTemplateStatus(control, template.id, 'DROPPING');
+  await drop(client, template);
+  await deleteTemplate(control, template.id);
+}
+
 async function ensure(cluster: Cluster, options: TemplatesOptions): Promise<Template | null> {
-  const { control, log, tenantMigrations } = options;
+  const { control, log, migrationTimeoutMs, tenantMigrations } = options;
   // One instance builds, the others wait for it and find it.
-  return cluster.exclusively('tenantry:templates', async (client) => {
+  const work = async (client: AdminClient): Promise<Template | null> => {
+    await touchTemplates(control, tenantMigrations.contentHash);
     const ready = await findReadyTemplate(control, cluster.name, tenantMigrations.contentHash);
     if (ready !== null && (await findDatabase(client, ready.databaseName)) !== null) return ready;
-    const stale = await listStaleTemplates(control, cluster.name, tenantMigrations.contentHash);
-    for (const template of ready === null ? stale : [ready, ...stale]) {
-      await setTemplateStatus(control, template.id, 'DROPPING');
-      await drop(client, template);
-      await deleteTemplate(control, template.id);
-    }
+    if (ready !== null) await forgo(client, control, ready);
+    await dropStale(client, cluster, control, tenantMigrations);
     try {
       return await build(cluster, client, options);
     } catch (error) {
@@ -103,7 +140,9 @@ async function ensure(cluster: Cluster, options: TemplatesOptions): Promise<Temp
       log.error({ err: error, cluster: cluster.name }, 'the tenant migrations fail');
       return null;
     }
-  });
+  };
+  // The lock's session waits while the migrations run on another.
+  return cluster.exclusively(templateLock, work, undefined, migrationTimeoutMs + 10_000);
 }
 
 // All on the one session that holds the lock: a second one, while the first waits for it, would hang

@@ -20,7 +20,12 @@ afterEach(async () => {
 });
 afterAll(() => world.close());
 
-function start(settings: Record<string, string> = {}): Promise<TestGateway> {
+/** As if nobody had used the templates that are there for long. */
+const age = (): Promise<unknown> =>
+  world.query(`UPDATE control_plane.templates SET used_at = now() - interval '1 hour'`);
+
+async function start(settings: Record<string, string> = {}): Promise<TestGateway> {
+  await age();
   return world.start({ settings: { TENANT_MIGRATIONS_DIR: folder.path, ...settings } });
 }
 
@@ -105,6 +110,27 @@ describe('the template', () => {
     await after.close();
   });
 
+  test('is left alone by an instance with other migrations, while somebody uses it', async () => {
+    const older = await start();
+    const [used] = await templates();
+    const newerFolder = await makeMigrationFolder();
+    await newerFolder.write('001_tables', requiredTables);
+    await newerFolder.write('002_other', 'CREATE TABLE other ()');
+    const settings = { TENANT_MIGRATIONS_DIR: newerFolder.path };
+    const newer = await world.start({ settings });
+    expect((await templates()).map((row) => row.id)).toContain(used!.id);
+    for (const [gateway, version] of [
+      [older, '001_tables'],
+      [newer, '002_other'],
+      [older, '001_tables'],
+    ] as const) {
+      const made = await makeTenant(gateway, { name: 'Side by side' });
+      expect(made.tenant.database.migrationVersion).toBe(version);
+    }
+    expect(await templates()).toHaveLength(2);
+    await Promise.all([older.close(), newer.close(), newerFolder.remove()]);
+  });
+
   test('is built anew by an instance whose template another one replaced', async () => {
     const older = await start();
     const newerFolder = await makeMigrationFolder();
@@ -112,6 +138,7 @@ describe('the template', () => {
     await newerFolder.write('002_more', 'CREATE TABLE more ()');
     const newer = await start({ TENANT_MIGRATIONS_DIR: newerFolder.path });
     const [replaced] = await templates();
+    await age();
     const made = await makeTenant(older, { name: 'During the rollout' });
     expect(made.tenant.database.migrationVersion).toBe('001_tables');
     expect((await templates()).map((row) => row.id)).not.toContain(replaced!.id);

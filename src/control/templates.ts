@@ -46,13 +46,11 @@ export async function listStaleTemplates(
   return (await table(control)
     .where({ cluster })
     .where((any) => {
-      void any
-        .whereNot('status', 'READY')
-        .orWhere((other) =>
-          other
-            .whereNot('content_hash', contentHash)
-            .whereRaw("used_at < now() - ? * interval '1 second'", [idleSeconds]),
-        );
+      void any.whereNot('status', 'READY').orWhere((other) => {
+        void other
+          .whereNot('content_hash', contentHash)
+          .whereRaw("used_at < now() - ? * interval '1 second'", [idleSeconds]);
+      });
     })
     .select(columns)) as Template[];
 }

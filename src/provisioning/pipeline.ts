@@ -66,9 +66,13 @@ export async function runPipeline(run: PipelineRun): Promise<RunEnd> {
   }
 }
 
-/** The last step that may have begun: whoever held an operation before may have come further. */
+/**
+ * The last step that may have begun: whoever held an operation before may have come further, and with a
+ * standby all is there from the beginning.
+ */
 function mayHaveBegun({ context, steps }: PipelineRun, position: number): number {
-  return context.hold.fence > 1 ? steps.length - 1 : position;
+  const further = context.hold.fence > 1 || context.findings.prepared === true;
+  return further ? steps.length - 1 : position;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type GatewayOptions, type TestGateway, type World } from '../harness.ts';
-import { scriptFailpoints } from './failpoints.ts';
+import { pointsOf, scriptFailpoints } from './failpoints.ts';
 import { makeMigrationFolder } from './migration-folders.ts';
 import { asTenant, createTenant, makeTenant, markerOf } from './tenants.ts';
 import { expectNothingLeft, markedSchemas, tracesOf } from './traces.ts';
@@ -133,20 +133,33 @@ describe.each(cases)(
       await gateway.close();
     });
 
-    test.each(['verify_connection:after', 'activate:before'])(
-      'a create that took a standby and fails at %s leaves nothing of it',
-      async (point) => {
-        const gateway = await start(1);
-        const [standby] = await poolOf(1);
-        failpoints.fail(point);
-        const payload = await createTenant(gateway, { isolation, name: `Failed at ${point}` });
-        failpoints.clear();
-        expect(payload.userErrors).toMatchObject([{ code: 'PROVISIONING_FAILED' }]);
-        await expectNothingLeft(world, gateway, payload.operation!.id);
-        expect(await existing([standby!.id])).toEqual([]);
-        await gateway.close();
-      },
-    );
+    describe('a create that took a standby and fails', () => {
+      let gateway: TestGateway;
+      beforeAll(async () => {
+        gateway = await start(1);
+      });
+      afterAll(() => gateway.close());
+
+      // After `activate` there is nothing left to fail.
+      test.each(pointsOf(isolation).filter((point) => point !== 'activate:after'))(
+        'at %s leaves nothing of it, and its names can be used at once',
+        async (point) => {
+          const [standby] = await poolOf(1);
+          const input = {
+            ...named,
+            name: point,
+            slug: `at-${point.replaceAll(/[_:]/g, '-')}-${admin}`,
+          };
+          failpoints.fail(point);
+          const payload = await createTenant(gateway, input);
+          failpoints.clear();
+          expect(payload.userErrors).toMatchObject([{ code: 'PROVISIONING_FAILED' }]);
+          await expectNothingLeft(world, gateway, payload.operation!.id);
+          expect(await existing([standby!.id])).toEqual([]);
+          await makeTenant(gateway, input);
+        },
+      );
+    });
 
     test('a smaller setting drops what is too many, and 0 all of them', async () => {
       const many = await start(3);

@@ -6,7 +6,7 @@ import { Refusal } from '../errors.ts';
 import type { Caller } from '../provisioning/caller.ts';
 import { dialects, errorFormFor } from '../rest/index.ts';
 import type { Reply } from '../rest/reply.ts';
-import type { Dialect, RestRequest, StreamRoute } from '../rest/route.ts';
+import type { Dialect, RestRequest, Route, StreamRoute } from '../rest/route.ts';
 import { runRoute, topLevelProblem } from '../rest/run.ts';
 import { toGraphQLError } from '../schema/errors.ts';
 import { runStream } from '../rest/run-stream.ts';
@@ -39,33 +39,32 @@ export function createRestApp(options: RestOptions): Hono<RestEnv> {
     methods.set(route.path, [route.method]);
     app.on(route.method, route.path, (context) => route.answer(context));
   }
-  for (const dialect of dialects) {
-    for (const route of dialect.routes) {
-      methods.set(route.path, [...(methods.get(route.path) ?? []), route.method]);
-      app.on(route.method, route.path, async (context) => {
-        const incoming = context.env.incomingRequest;
-        incoming.apiKeyOnCreate = dialect.apiKeyOnCreate;
-        // Before anything of the request is looked at: strangers learn no rules.
-        const recognised = await recogniseFor(dialect, incoming, options.recognise);
-        if ('reply' in recognised) return send(context, recognised.reply);
-        const { caller } = recognised;
-        const request = await readRequest(context);
-        if (request === null) {
-          const message = `A request may have at most ${maxBodyBytes} bytes`;
-          const reply = dialect.errors({ code: 'PAYLOAD_TOO_LARGE', message });
-          return send(context, { ...reply, headers: { Connection: 'close' } });
-        }
-        if ('event' in route) {
-          return sendEvents(context, dialect, route, { request, caller }, options);
-        }
-        const reply = await runRoute(dialect, route, request, {
-          publicUrl: options.publicUrl,
-          execute: (document, variables) =>
-            executeInProcess(options.graphql, document, variables, { incoming, caller }),
-        });
-        return send(context, reply);
+  for (const { method, path, served } of places()) {
+    methods.set(path, [...(methods.get(path) ?? []), method]);
+    app.on(method, path, async (context) => {
+      const incoming = context.env.incomingRequest;
+      // Before anything of the request is looked at: strangers learn no rules.
+      const recognised = await recogniseFor(served[0].dialect, incoming, options.recognise);
+      if ('reply' in recognised) return send(context, recognised.reply);
+      const { caller } = recognised;
+      const request = await readRequest(context);
+      if (request === null) {
+        const message = `A request may have at most ${maxBodyBytes} bytes`;
+        const reply = served[0].dialect.errors({ code: 'PAYLOAD_TOO_LARGE', message });
+        return send(context, { ...reply, headers: { Connection: 'close' } });
+      }
+      const { dialect, route } = servedTo(served, request);
+      incoming.apiKeyOnCreate = dialect.apiKeyOnCreate;
+      if ('event' in route) {
+        return sendEvents(context, dialect, route, { request, caller }, options);
+      }
+      const reply = await runRoute(dialect, route, request, {
+        publicUrl: options.publicUrl,
+        execute: (document, variables) =>
+          executeInProcess(options.graphql, document, variables, { incoming, caller }),
       });
-    }
+      return send(context, reply);
+    });
   }
   for (const [path, allowed] of methods) {
     app.all(path, (context) => {
@@ -105,6 +104,40 @@ async function recogniseFor(
       reply:
         topLevelProblem(result, errors) ?? errors({ code: error.code, message: error.message }),
     };
+  }
+}
+
+interface Served {
+  readonly dialect: Dialect;
+  readonly route: Route | StreamRoute;
+}
+
+type Rivals = readonly [Served, ...Served[]];
+
+/** Every method and path that contracts serve; where several do, the body decides. */
+function places(): { readonly method: string; readonly path: string; readonly served: Rivals }[] {
+  const all = dialects.flatMap((dialect) => dialect.routes.map((route) => ({ dialect, route })));
+  return [...Map.groupBy(all, ({ route }) => `${route.method} ${route.path}`).values()].map(
+    (served) => {
+      const [{ route }] = served as [Served, ...Served[]];
+      return { method: route.method, path: route.path, served: served as [Served, ...Served[]] };
+    },
+  );
+}
+
+function servedTo(served: Rivals, request: RestRequest): Served {
+  if (served.length === 1) return served[0];
+  const json = jsonOf(request);
+  const isTaken = ({ route }: Served): boolean => 'takes' in route && route.takes(json);
+  return served.find(isTaken) ?? served.at(-1) ?? served[0];
+}
+
+/** The body, to tell contracts apart; whoever reads it in earnest tells what is wrong with it. */
+function jsonOf({ body }: RestRequest): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(body));
+  } catch {
+    return null;
   }
 }
 

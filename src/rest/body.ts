@@ -80,8 +80,8 @@ export function messageFor(issues: readonly Issue[]): string {
   return field === '' ? first.message : `Invalid ${field}: ${first.message}`;
 }
 
-/** Names and words as Pydantic has them, which contract A's clients parse. */
-function toIssue(issue: z.core.$ZodIssue): Issue {
+/** An issue of zod. Names and words as Pydantic has them, which contract A's clients parse. */
+export function toIssue(issue: z.core.$ZodIssue): Issue {
   const path = issue.path.map((part) => (typeof part === 'number' ? part : String(part)));
   if (issue.input === undefined && path.length > 0) {
     return { type: 'missing', path, message: 'Field required' };

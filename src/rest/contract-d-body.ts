@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { time, uuid } from './body-schemas.ts';
-import { boundedText } from './body.ts';
+import type { Failure } from '../errors.ts';
+import { boundedText, messageFor, toIssue } from './body.ts';
 import { codeForm, type ErrorForm, type Issue } from './errors.ts';
 
 /** The selection `companyFields`. */
@@ -98,6 +99,18 @@ export const companyErrors: ErrorForm = (problem) => {
   const message = known ? first.message : renamed(problem.message);
   return codeForm({ ...problem, message, issues });
 };
+
+/** What is wrong with one company of a batch, in the same words. */
+export function companyProblem(issue: Failure | z.core.$ZodIssue): string {
+  if ('field' in issue && issue.code !== 'INVALID') return issue.message;
+  const { message, path, type } =
+    'path' in issue
+      ? toIssue(issue)
+      : // Behind the argument and the item's place.
+        { type: 'value_error', path: (issue.field ?? []).slice(3), message: issue.message };
+  const one = toCompanyIssue({ type, path, message });
+  return knownMessages.has(one.message) ? one.message : messageFor([one]);
+}
 
 const knownMessages: ReadonlySet<string> = new Set([nameRequired, badEmail]);
 

@@ -6,9 +6,11 @@ import {
   companyErrors,
   companyExample,
   companyFields,
+  companyProblem,
   companySchema,
   type CompanyResult,
 } from './contract-d-body.ts';
+import { batchRoute } from './batch-route.ts';
 import type { ReplyDocs } from './docs.ts';
 import { codeBody } from './error-bodies.ts';
 import { acceptedDocs } from './operation-docs.ts';
@@ -37,6 +39,19 @@ function tenantDocs(description: string, example: object = companyExample): Repl
   return { description, schema: companySchema, example, headers: ['ETag'] };
 }
 
+function companyInput(body: z.output<typeof company>): object {
+  return {
+    name: body.company_name,
+    uniqueName: true,
+    environment: 'PRODUCTION',
+    isolation: 'DATABASE',
+    databaseNaming: 'TENANT_ID',
+    email: body.email,
+    phoneNumber: body.phone_number,
+    industry: body.industry,
+  };
+}
+
 const createRoute = route<z.output<typeof company>, { readonly createTenant: Payload }>({
   method: 'POST',
   path: root,
@@ -50,19 +65,7 @@ const createRoute = route<z.output<typeof company>, { readonly createTenant: Pay
       }
     }
   `,
-  variables: ({ body, wait }) => ({
-    input: {
-      name: body.company_name,
-      uniqueName: true,
-      environment: 'PRODUCTION',
-      isolation: 'DATABASE',
-      databaseNaming: 'TENANT_ID',
-      email: body.email,
-      phoneNumber: body.phone_number,
-      industry: body.industry,
-      wait,
-    },
-  }),
+  variables: ({ body, wait }) => ({ input: { ...companyInput(body), wait } }),
   respond: ({ createTenant: { tenant, operation } }, { wait }) => {
     if (!wait) return acceptedReply(operation);
     return tenant === null ? null : found(tenant, 201);
@@ -310,6 +313,36 @@ const deleteRoute = route<null, { readonly deleteTenant: Payload }>({
   },
 });
 
+const batchCompany = { company_name: 'Initech', email: 'bill@initech.example' };
+
+const createBatchRoute = batchRoute<z.output<typeof company>, CompanyResult>({
+  path: `${root}/batch`,
+  operationId: 'createBatchD',
+  item: company,
+  nameField: 'company_name',
+  problemOf: companyProblem,
+  input: companyInput,
+  fields: companyFields,
+  shown: (tenant) => companyBody(tenant),
+  shownSchema: companySchema.shape,
+  requests: {
+    two: {
+      summary: 'Two companies',
+      value: {
+        tenants: [batchCompany, { company_name: 'Hooli', email: 'gavin@hooli.example' }],
+      },
+    },
+  },
+  example: {
+    success: true,
+    message: 'Batch tenant provisioning completed',
+    results: [
+      { ...companyExample, ...batchCompany, phone_number: null, industry: null, status: 'success' },
+    ],
+    summary: { total_requested: 2, successful: 2, failed: 0, processing_time_ms: 125 },
+  },
+});
+
 /** Contract D: `/api/provisioning/tenants`, for partners with a token. */
 export const contractD: Dialect = {
   name: 'D',
@@ -323,5 +356,13 @@ export const contractD: Dialect = {
       'A database `car_{tenant_id}` for each tenant, at `/api/provisioning/tenants`, for partners: always with a token (a JWT), in open mode too. `npm run -s token -- --role partner-admin` prints one that the local installation takes.',
     errorBody: codeBody,
   },
-  routes: [createRoute, listRoute, getRoute, changeRoute, replaceRoute, deleteRoute],
+  routes: [
+    createBatchRoute,
+    createRoute,
+    listRoute,
+    getRoute,
+    changeRoute,
+    replaceRoute,
+    deleteRoute,
+  ],
 };

@@ -21,6 +21,10 @@ export interface RouteDocs {
    * that comes of the examples: what `acme` collides with, say.
    */
   readonly problems?: Readonly<Partial<Record<ProblemCode, string>>>;
+  /** Problems that all routes of its kind have, and this one has not. */
+  readonly without?: readonly ProblemCode[];
+  /** Bodies that come with the status of a problem in the place of the contract's error form. */
+  readonly otherBodies?: Readonly<Record<number, z.ZodType>>;
 }
 
 export interface ParamDocs {

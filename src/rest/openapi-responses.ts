@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { readBody, readQuery } from './body.ts';
 import type { ReplyDocs, ReplyHeader } from './docs.ts';
 import type { Problem, ProblemCode } from './errors.ts';
-import type { Components } from './openapi-components.ts';
+import type { Components, JsonSchema } from './openapi-components.ts';
 import { problemDocs, problemsOf } from './problems.ts';
 import type { Dialect, DocumentedRoute, RestRequest } from './route.ts';
 
@@ -39,7 +39,11 @@ export function describeResponses(
       ),
       content: {
         'application/json': {
-          schema: components.schema(chapter.docs.errorBody(status)),
+          schema: eitherOf(
+            components.schema(chapter.docs.errorBody(status)),
+            route.docs.otherBodies?.[status],
+            components,
+          ),
           examples: Object.fromEntries(
             found.map(({ code, body }) => [code, { summary: plain(code), value: body }]),
           ),
@@ -47,6 +51,14 @@ export function describeResponses(
       },
     })),
   };
+}
+
+function eitherOf(
+  usual: JsonSchema,
+  other: z.ZodType | undefined,
+  components: Components,
+): JsonSchema {
+  return other === undefined ? usual : { anyOf: [usual, components.schema(other)] };
 }
 
 const limitHeaders = ['RateLimit', 'RateLimit-Policy'] as const;

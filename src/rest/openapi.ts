@@ -1,6 +1,7 @@
 import { dialects } from './index.ts';
 import { createComponents } from './openapi-components.ts';
 import { describeOperation, templateOf } from './openapi-operation.ts';
+import { mergeOperations } from './openapi-merge.ts';
 import type { Chapter } from './openapi-responses.ts';
 
 export interface OpenApiOptions {
@@ -23,8 +24,9 @@ export function describeApi({ publicUrl, open, service }: OpenApiOptions): OpenA
     for (const route of chapter.routes) {
       const path = (paths[templateOf(route.path)] ??= {});
       const method = route.method.toLowerCase();
-      if (path[method] !== undefined) throw new Error(`${method} ${route.path} is there twice`);
-      path[method] = describeOperation(route, chapter, components, open);
+      const described = describeOperation(route, chapter, components, open);
+      const rival = path[method];
+      path[method] = rival === undefined ? described : mergeOperations(described, rival);
     }
   }
   return {

@@ -4,7 +4,7 @@ import type { RouteDocs } from './docs.ts';
 import { streamRoute, type ServerSentEvent } from './route.ts';
 
 /** The selection `progressFields`. */
-interface ProgressResult {
+export interface ProgressResult {
   readonly tenantProvisioningProgress: {
     readonly sequence: number;
     readonly operationId: string;
@@ -26,13 +26,15 @@ interface ProgressResult {
 }
 
 /** What every document that streams progress selects. */
-const progressFields = /* GraphQL */ `
+export const progressFields = /* GraphQL */ `
   sequence operationId tenantId batchId step status percent message at operationStatus
   batch { total succeeded failed percent }
 `;
 
 /** An event as it goes out. */
-function progressEvent({ tenantProvisioningProgress: event }: ProgressResult): ServerSentEvent {
+export function progressEvent({
+  tenantProvisioningProgress: event,
+}: ProgressResult): ServerSentEvent {
   return {
     id: String(event.sequence),
     event: 'progress',
@@ -53,7 +55,7 @@ function progressEvent({ tenantProvisioningProgress: event }: ProgressResult): S
 }
 
 /** What the two streams say of themselves. */
-const streamRules = `
+export const streamRules = `
 - \`event: progress\`; \`id\` is the sequence, \`data\` a JSON object.
 - \`Last-Event-ID\` goes on after that event, on any instance. An \`EventSource\` sends it by itself when it
   reconnects; after the last event it gets \`204\`, and stops.
@@ -61,7 +63,7 @@ const streamRules = `
 - Lines that begin with a colon say that the connection lives.`;
 
 /** The replies of a stream, by status. */
-function streamReplies(example: string): RouteDocs['replies'] {
+export function streamReplies(example?: string): RouteDocs['replies'] {
   return {
     200: {
       description: 'The events.',
@@ -69,7 +71,7 @@ function streamReplies(example: string): RouteDocs['replies'] {
       schema: z.string().meta({
         description: 'Server-sent events, as the HTML standard has them.',
       }),
-      example,
+      ...(example === undefined ? {} : { example }),
       headers: ['Cache-Control'],
     },
     204: { description: 'There is nothing after `Last-Event-ID`, and nothing will come.' },
@@ -77,22 +79,19 @@ function streamReplies(example: string): RouteDocs['replies'] {
 }
 
 /** The first event of a creation, as it goes out. */
-function firstEvent(
-  batchId: string | null,
-  batch: ProgressResult['tenantProvisioningProgress']['batch'],
-): string {
+function firstEvent(): string {
   const body = {
     sequence: 1,
     operation_id: operationExample.id,
     tenant_id: operationExample.tenant_id,
-    batch_id: batchId,
+    batch_id: null,
     step: 'validate',
     status: 'started',
     percent: 0,
     message: 'validate started',
     at: operationExample.created_at,
     operation_status: 'running',
-    batch,
+    batch: null,
   };
   return `id: 1\nevent: progress\ndata: ${JSON.stringify(body)}\n\n`;
 }
@@ -116,7 +115,7 @@ event, whose \`operation_status\` is \`succeeded\`, \`compensated\`, \`failed\` 
 ${streamRules}`,
     params: { id: { description: 'Its UUID.', example: operationExample.id } },
     requestHeaders: ['Last-Event-ID'],
-    replies: streamReplies(firstEvent(null, null)),
+    replies: streamReplies(firstEvent()),
     problems: {
       NOT_FOUND: 'There is no such operation',
       BAD_USER_INPUT: 'Last-Event-ID must be the id of an event: a whole number',

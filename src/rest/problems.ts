@@ -131,7 +131,7 @@ export function problemsOf(route: DocumentedRoute, open: boolean): readonly Prob
       ...(route.ifMatch === true ? (['VERSION_MISMATCH'] as const) : []),
       ...(Object.keys(route.docs.problems ?? {}) as ProblemCode[]),
     ]),
-  ];
+  ].filter((code) => route.docs.without?.includes(code) !== true);
 }
 
 /** Whether a route begins an operation: then it can be waited for. */

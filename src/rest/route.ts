@@ -80,6 +80,10 @@ export interface Route<Body = unknown, Data = Record<string, unknown>, Query = u
   readonly ifMatch?: boolean;
   /** Whether what was refused is so because it is not there for this contract: 404. */
   readonly isGone?: (data: Data) => boolean;
+  /** Where another contract has a route of the same method and path: whether a JSON body is this one's. */
+  readonly takes?: (json: unknown) => boolean;
+  /** Answer to a mutation that was refused, where it is not the contract's usual one. */
+  readonly refuse?: (failures: readonly Failure[], input: RouteInput<Body, Query>) => Reply | null;
   /** The GraphQL document it runs, with one root field. */
   readonly document: string;
   readonly variables: (input: RouteInput<Body, Query>) => Readonly<Record<string, unknown>>;

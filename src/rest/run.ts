@@ -61,7 +61,8 @@ export async function runRoute(
   if (payload !== null && payload.userErrors.length > 0) {
     if (route.isGone?.(data) === true) return dialect.errors(notFound);
     if (isOtherVersion(result)) return dialect.errors(otherVersion);
-    return failed(payload.userErrors, dialect.errors, location);
+    const refusal = route.refuse?.(payload.userErrors, { ...input, expectedVersion: null });
+    return refusal ?? failed(payload.userErrors, dialect.errors, location);
   }
   const reply = route.respond(data, { ...input, expectedVersion: null });
   if (reply === null) return dialect.errors(notFound);

@@ -47,7 +47,7 @@ afterAll(() => world.close());
 
 async function newSubject(): Promise<Subject> {
   const query = `mutation { createTenantsBatch(input: { tenants: [{ name: "matrix ${(count += 1)}" }] }) {
-    batch { id results { tenant { id apiKeys { id } } operation { id } apiKey } } } }`;
+    batch { id results { tenant { id number apiKeys { id } } operation { id } apiKey } } } }`;
   const { json } = await gateway.post('/graphql', { query }, people['partner A']);
   const { batch } = (
     json as {
@@ -57,7 +57,7 @@ async function newSubject(): Promise<Subject> {
             id: string;
             results: [
               {
-                tenant: { id: string; apiKeys: [{ id: string }] };
+                tenant: { id: string; number: number; apiKeys: [{ id: string }] };
                 operation: { id: string };
                 apiKey: string;
               },
@@ -71,6 +71,7 @@ async function newSubject(): Promise<Subject> {
   return {
     batchId: batch.id,
     tenantId: made.tenant.id,
+    tenantNumber: made.tenant.number,
     apiKeyId: made.tenant.apiKeys[0].id,
     operationId: made.operation.id,
     apiKey: made.apiKey,
@@ -99,7 +100,11 @@ function outcomeOf({ status, headers, text }: Answer, subject: Subject, about: s
   const isDone =
     about === 'caller' || status === 204
       ? status < 300 && !/"errors"|"code"/.test(text)
-      : [subject.tenantId, subject.tenantId.replaceAll('-', '_')].some((id) => text.includes(id));
+      : [
+          subject.tenantId,
+          subject.tenantId.replaceAll('-', '_'),
+          `{"tenant_id":${subject.tenantNumber},`,
+        ].some((id) => text.includes(id));
   expect(isForbidden && isDone, 'an answer to one who may not').toBe(false);
   if (isForbidden) return 'FORBIDDEN';
   if (isDone) {

@@ -47,6 +47,7 @@ const holders = {
 /** What an operation is tried on. */
 export interface Target {
   readonly tenantId: string;
+  readonly tenantNumber: number;
   readonly operationId: string;
   readonly batchId: string;
   readonly apiKeyId: string;
@@ -206,6 +207,46 @@ export const routes: Readonly<Record<string, Line<Call>>> = {
     'tenant:delete',
     ({ tenantId }) => ({ path: `${partners}/${tenantId}` }),
     { tokenOnly, spoils: true },
+  ),
+  'POST /api/tenants/batch': line(
+    'tenant:create',
+    ({ unique }) => ({
+      path: '/api/tenants/batch',
+      body: {
+        tenants: [
+          {
+            tenant_name: unique,
+            domain: `${unique}.example.com`,
+            schema_name: unique.replaceAll('-', '_'),
+          },
+        ],
+      },
+    }),
+    { about: 'caller' },
+  ),
+  'GET /api/tenants/{tenant_id}/status': line('tenant:read', ({ tenantId }) => ({
+    path: `/api/tenants/${tenantId}/status`,
+  })),
+  'POST /api/tenants/{tenant_id}/api-key/rotate': line(
+    'tenant:operate, or its own key',
+    ({ tenantId }) => ({ path: `/api/tenants/${tenantId}/api-key/rotate` }),
+  ),
+  'POST /api/provisioning/tenants/batch': line(
+    'tenant:create',
+    ({ unique }) => ({ path: `${partners}/batch`, body: { tenants: [company(unique)] } }),
+    { about: 'caller', tokenOnly },
+  ),
+  'GET /api/batches/{id}': line(
+    'tenant:read',
+    ({ batchId }) => ({ path: `/api/batches/${batchId}` }),
+    {
+      about: 'batch',
+    },
+  ),
+  'GET /api/batches/{id}/events': line(
+    'tenant:read',
+    ({ batchId }) => ({ path: `/api/batches/${batchId}/events` }),
+    { about: 'batch' },
   ),
   'GET /api/operations': line('tenant:read', () => ({ path: '/api/operations?limit=100' })),
   'GET /api/operations/{id}': line('tenant:read', ({ operationId }) => ({

@@ -23,10 +23,15 @@ const token = await bearer({ roles: ['platform-admin'] });
 const gateway = await world.start({ failpoints, settings: tokens });
 const impatient = await world.start({
   failpoints,
-  settings: { ...tokens, SCHEMA_CREATION_TIMEOUT: '1' },
+  settings: { ...tokens, SCHEMA_CREATION_TIMEOUT: '1', BATCH_PROCESSING_TIMEOUT: '1' },
 });
 const limited = await world.start({
-  settings: { ...tokens, RATE_LIMIT_CREATIONS_PER_MINUTE: '10', MAX_TENANTS_PER_PARTNER: '1' },
+  settings: {
+    ...tokens,
+    RATE_LIMIT_CREATIONS_PER_MINUTE: '10',
+    RATE_LIMIT_BATCH_TENANTS_PER_MINUTE: '10',
+    MAX_TENANTS_PER_PARTNER: '1',
+  },
 });
 const document = await readDocument(gateway.url);
 const check = createCheck(document);
@@ -69,18 +74,26 @@ async function makeTenant(input = ''): Promise<string> {
 /** An operation's path parameters that lead to a tenant of one test; none where it makes one. */
 async function target(operation: Operation, input = ''): Promise<Record<string, string>> {
   if (operation.path.includes('{slug}')) return { slug: await makeTenant(input) };
-  if (!operation.path.includes('/tenants/{id}')) return {};
+  if (!/\/tenants\/\{(tenant_)?id\}/.test(operation.path)) return {};
   const [row] = await world.query<{ id: string }>(
     'SELECT id FROM control_plane.tenants WHERE slug = $1',
     [await makeTenant(input)],
   );
-  return { id: row!.id };
+  return { id: row!.id, tenant_id: row!.id };
 }
 
 function freshBody(operation: Operation): unknown {
   const [example] = operation.requests[0]!.slice(1) as [Record<string, unknown> | undefined];
   if (example === undefined) return undefined;
   made += 1;
+  if (example['tenants'] !== undefined) {
+    const [first] = example['tenants'] as [Record<string, unknown>];
+    const own =
+      first['domain'] === undefined
+        ? { company_name: `Fresh ${made}` }
+        : { tenant_name: 'Fresh', domain: `f${made}.example.com`, schema_name: `fresh_${made}` };
+    return { tenants: [{ ...first, ...own }] };
+  }
   const slug = example['slug'] === undefined ? {} : { slug: `fresh-${made}` };
   const name = needsToken(operation) ? 'company_name' : 'name';
   return { ...example, [name]: `Fresh ${made}`, ...slug };
@@ -100,7 +113,8 @@ const provoke: Readonly<Record<string, Provoke>> = {
   UNSUPPORTED_MEDIA_TYPE: (operation) =>
     send(operation, { headers: { 'Content-Type': 'text/plain' } }),
   PAYLOAD_TOO_LARGE: (operation) => send(operation, { raw: ' '.repeat(1024 * 1024 + 1) }),
-  NOT_FOUND: (operation) => send(operation, { params: { slug: 'nobody', id: 'nobody' } }),
+  NOT_FOUND: (operation) =>
+    send(operation, { params: { slug: 'nobody', id: 'nobody', tenant_id: 'nobody' } }),
   RATE_LIMITED: async (operation) => {
     const tries = Array.from({ length: 11 }, () => send(operation, { at: limited }));
     return (await Promise.all(tries)).find(({ status }) => status === 429)!;
@@ -159,6 +173,13 @@ const provoke: Readonly<Record<string, Provoke>> = {
 
   async INVALID_STATE(operation) {
     const params = await target(operation);
+    if (operation.path.endsWith('/rotate')) {
+      await gateway.graphql(
+        'mutation ($id: ID!) { deleteTenant(input: { id: $id }) { operation { id } } }',
+        params,
+      );
+      return send(operation, { params });
+    }
     const held = failpoints.hold('disable_login:before');
     const first = send(operation, { params });
     await held.reached;
@@ -178,13 +199,16 @@ const provoke: Readonly<Record<string, Provoke>> = {
   },
 
   async INTERNAL_SERVER_ERROR(operation) {
-    const tables = ['tenants', 'operations'];
+    const tables = ['tenants', 'operations', 'batches'];
     for (const table of tables) {
       await world.query(`ALTER TABLE control_plane.${table} RENAME TO ${table}_elsewhere`);
     }
     try {
       return await send(operation, {
-        params: { id: '550e8400-e29b-41d4-a716-446655440000' },
+        params: {
+          id: '550e8400-e29b-41d4-a716-446655440000',
+          tenant_id: '550e8400-e29b-41d4-a716-446655440000',
+        },
         body: freshBody(operation),
       });
     } finally {
@@ -242,15 +266,15 @@ test.each(problems.filter(([, , code]) => provoke[code] !== undefined))(
   },
 );
 
+const lateSteps = ['create_database', 'create_schema', 'disable_login'];
+
 // All at once: an answer that waits comes 15 seconds after the deadline.
 test('every 504 TIMED_OUT', async () => {
   const late = problems.filter(([, , code]) => code === 'TIMED_OUT');
   const targets = await Promise.all(late.map(([, , , operation]) => target(operation)));
   // Neither done nor undone before the answer is due.
-  for (const step of ['create_database', 'disable_login']) failpoints.fail(`${step}:before`);
-  const held = ['create_database', 'disable_login'].map((step) =>
-    failpoints.hold(`${step}:compensate`),
-  );
+  for (const step of lateSteps) failpoints.fail(`${step}:before`);
+  const held = lateSteps.map((step) => failpoints.hold(`${step}:compensate`));
   const answers = await Promise.all(
     late.map(([, , , operation], index) =>
       send(operation, { at: impatient, params: targets[index]!, body: freshBody(operation) }),

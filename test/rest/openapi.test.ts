@@ -47,7 +47,8 @@ describe('GET /openapi.json', () => {
       routes.map(({ method, path }) => `${method} ${path.replaceAll(/:(\w+)/g, '{$1}')}`),
     );
     const beside = ['/livez', '/readyz', '/openapi.json', '/docs', '/'];
-    expect(documented.sort()).toEqual([...inTables, ...beside.map((path) => `GET ${path}`)].sort());
+    const served = new Set([...inTables, ...beside.map((path) => `GET ${path}`)]);
+    expect(documented.sort()).toEqual([...served].sort());
     for (const operation of operationsOf(document)) {
       const { status, json } = await exchange(gateway.url, requestOf(operation, undefined));
       // A path that leads nowhere has another spelling of this than a tenant that is not there.

@@ -9,7 +9,8 @@ export default defineConfig({
   resolve: { alias: [{ find: /^graphql$/, replacement: graphql }] },
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: [...configDefaults.exclude, 'test/browser/**'], // npm run test:browser
+    // npm run test:browser, npm run test:faults
+    exclude: [...configDefaults.exclude, 'test/browser/**', 'test/faults/**'],
     globalSetup: 'test/global-setup.ts',
     pool: 'forks',
     // Each file has databases of its own on the one server; more workers only make them wait on it.

@@ -1,0 +1,29 @@
+/** Chance that can be repeated: the same seed, the same choices. */
+export interface Chance {
+  readonly seed: number;
+  /** A whole number from 0 to `below` - 1. */
+  readonly below: (limit: number) => number;
+  pick<T>(list: readonly T[]): T;
+}
+
+/** From `FAULT_SEED`, or any. Source of the generator: mulberry32, public domain. */
+export function chance(): Chance {
+  const seed = Number(process.env['FAULT_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+  let state = seed;
+  function next(): number {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  }
+  const below = (limit: number): number => Math.floor(next() * limit);
+  return {
+    seed,
+    below,
+    pick: (list) => {
+      const one = list[below(list.length)];
+      if (one === undefined) throw new Error('nothing to pick from');
+      return one;
+    },
+  };
+}

@@ -36,6 +36,18 @@ describe.skipIf(folder === null)('JSONTestSuite', () => {
     expect(answer.json).toMatchObject({ errors: [{ extensions: { code: 'BAD_REQUEST' } }] });
   });
 
+  test.for(files)('POST /graphql, as a variable: %s', async (file) => {
+    const query = 'query ($filter: TenantFilter) { tenants(filter: $filter) { totalCount } }';
+    const [begin, end] = JSON.stringify({ query, variables: { filter: 0 } }).split('0') as [
+      string,
+      string,
+    ];
+    const body = Buffer.concat([Buffer.from(begin), read(file), Buffer.from(end)]);
+    const answer = await gateway.post('/graphql', body);
+    expect(answer.status).toBeLessThan(500);
+    expect(answer.json).toHaveProperty(answer.text.includes('"errors"') ? 'errors' : 'data');
+  });
+
   test('none of them made a tenant', async () => {
     expect(await countTenants(world)).toBe(0);
   });

@@ -1,3 +1,4 @@
+import { sentTogether } from '../../control/database.ts';
 import { activateApiKeys } from '../../control/api-keys.ts';
 import { FenceLostError } from '../../control/operations.ts';
 import { provisionTenantDatabase } from '../../control/tenant-databases.ts';
@@ -42,7 +43,7 @@ function openActivation(context: StepContext): OpenEnd {
     outcome: 'SUCCEEDED',
   } as const;
   return openEnd(context, ending, async (trx) => {
-    const [provisioned, active] = await Promise.all([
+    const [provisioned, active] = await sentTogether([
       provisionTenantDatabase(trx, tenant.id, { connectionStringEncrypted, migrationVersion }),
       activateTenant(trx, tenant.id),
       activateApiKeys(trx, tenant.id),

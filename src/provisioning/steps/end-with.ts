@@ -1,3 +1,4 @@
+import { sentTogether } from '../../control/database.ts';
 import type { Knex } from 'knex';
 import { appendAudit, type AuditRecord } from '../../control/audit.ts';
 import { endOperation } from '../../control/operations.ts';
@@ -38,7 +39,7 @@ export function openEnd(
     const trx = await services.control.transaction();
     try {
       // Sent in this order without waiting for one another: the first that fails undoes them all.
-      const [, ended, left] = await Promise.all([
+      const [, ended, left] = await sentTogether([
         trx.raw("SET LOCAL idle_in_transaction_session_timeout = '5s'"),
         endOperation(trx, hold, ending.outcome),
         change(trx),

@@ -172,6 +172,44 @@ mutation RevealConnection {
   }
 }
 
+# 10. Many at once, each by itself; atomic: true makes
+#     all or none. Each key is shown here, this once.
+mutation CreateBatch {
+  createTenantsBatch(
+    input: {
+      tenants: [
+        { name: "Globex" }
+        { name: "Initech", isolation: SCHEMA }
+      ]
+    }
+  ) {
+    batch {
+      id
+      status
+      summary {
+        totalRequested
+        successful
+        failed
+      }
+      results {
+        index
+        success
+        apiKey
+        tenant {
+          name
+        }
+        userErrors {
+          message
+        }
+      }
+    }
+    userErrors {
+      code
+      message
+    }
+  }
+}
+
 query WhoAmI {
   viewer {
     subject

@@ -30,11 +30,14 @@ export function connectAhead(
 ): ConnectionAhead {
   const client = new pg.Client(config);
   client.on('error', () => undefined); // told by the promise of whatever is under way
+  let ended = false;
   const connected = (before ?? Promise.resolve())
-    .then(() => client.connect())
+    .then(() => {
+      if (ended) throw new Error('the connection was discarded before it was opened');
+      return client.connect();
+    })
     .then(() => warmUp?.(client));
   connected.catch(() => undefined); // told to whoever uses it
-  let ended = false;
 
   function end(): void {
     if (ended) return;

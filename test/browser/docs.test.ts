@@ -21,9 +21,12 @@ describeInBrowser('/docs', () => {
   test('shows every route of the document', async () => {
     const { page, expectNothingOutside } = await openOffline(browser, `${gateway.url}/docs`);
     const { json } = await gateway.get('/openapi.json');
-    const { paths } = json as { paths: Record<string, Record<string, { summary: string }>> };
+    const { paths } = json as { paths: Record<string, Record<string, { tags: string[] }>> };
+    // A route that two contracts share stands in both their chapters.
     const routes = Object.entries(paths).flatMap(([path, methods]) =>
-      Object.keys(methods).map((method) => ({ path, method: method.toUpperCase() })),
+      Object.entries(methods).flatMap(([method, { tags }]) =>
+        tags.map(() => ({ path, method: method.toUpperCase() })),
+      ),
     );
     const shown = page.locator('.opblock');
     await shown.nth(routes.length - 1).waitFor();
@@ -34,7 +37,9 @@ describeInBrowser('/docs', () => {
         method: summary.querySelector('.opblock-summary-method')?.textContent,
       })),
     );
-    expect(texts).toEqual(routes);
+    const inOrder = (a: object, b: object): number =>
+      JSON.stringify(a) < JSON.stringify(b) ? -1 : 1;
+    expect(texts.toSorted(inOrder)).toEqual(routes.toSorted(inOrder));
     await pictureForDocs(page, 'docs', { fullPage: true });
     for (const chapter of ['Contract A', 'Contract B', 'Operations', 'Service']) {
       expect(await page.getByRole('heading', { name: chapter }).count()).toBe(1);
@@ -44,10 +49,7 @@ describeInBrowser('/docs', () => {
 
   test('a route opens with its examples, its problems unfold, and it can be tried out', async () => {
     const { page, expectNothingOutside } = await openOffline(browser, `${gateway.url}/docs`);
-    const route = page
-      .locator('.opblock')
-      .filter({ has: page.locator('[data-path="/api/tenants"]') });
-    const creation = route.filter({ hasText: 'POST' });
+    const creation = page.locator('#operations-Contract_B-createTenantB');
     await creation.getByRole('button', { name: /^POST/ }).click();
     await creation.getByText('"name": "Acme Corp"').first().waitFor();
     await creation.getByText('Idempotency-Key', { exact: true }).first().waitFor();

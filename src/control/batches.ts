@@ -1,15 +1,10 @@
 import type { Knex } from 'knex';
 import type { Failure } from '../errors.ts';
 import { deactivateApiKeys } from './api-keys.ts';
-import { controlSchema, type Control } from './database.ts';
+import { controlSchema, fromRow, type Control } from './database.ts';
 import { eventChannel } from './events.ts';
 import { releaseBatchKeys } from './idempotency.ts';
-import {
-  operationColumns,
-  operationFromRow,
-  operationTable,
-  type Operation,
-} from './operations.ts';
+import { operationColumns, operationTable, type Operation } from './operations.ts';
 import { readPage, type Page, type PageRequest } from './pages.ts';
 import { reopenTenantDatabases } from './tenant-databases.ts';
 import { reopenTenants, type Scope } from './tenants.ts';
@@ -83,7 +78,7 @@ export async function insertBatch(trx: Control, batch: NewBatch): Promise<Batch>
       finished_at: batch.hasItems ? null : trx.fn.now(),
     })
     .returning('*')) as Record<string, unknown>[];
-  return fromRow(rows[0] ?? {});
+  return fromRow<Batch>(columns, rows[0] ?? {});
 }
 
 /** Records the items for which nothing else is recorded. */
@@ -184,7 +179,9 @@ export async function beginItems(
       }>(beginStatement, [options.timeoutSeconds, options.concurrency, options.limit])
       .options({ name: 'begin_batch_items' }),
   ]);
-  return rows.map(operationFromRow).sort((a, b) => (a.batchIndex ?? 0) - (b.batchIndex ?? 0));
+  return rows
+    .map((row) => fromRow<Operation>(operationColumns, row))
+    .sort((a, b) => (a.batchIndex ?? 0) - (b.batchIndex ?? 0));
 }
 
 const failedStatuses = `('COMPENSATING', 'COMPENSATED', 'FAILED', 'CANCELLED')`;
@@ -339,10 +336,4 @@ function scoped(query: Knex.QueryBuilder, scope: Scope): Knex.QueryBuilder {
   if (scope === null) return query;
   // A tenant sees itself, and not what it was asked for together with.
   return 'partner' in scope ? query.where('partner', scope.partner) : query.whereRaw('false');
-}
-
-function fromRow(row: Record<string, unknown>): Batch {
-  return Object.fromEntries(
-    Object.entries(columns).map(([property, column]) => [property, row[column]]),
-  ) as unknown as Batch;
 }

@@ -62,6 +62,16 @@ export async function sentTogether<T extends readonly unknown[]>(
   };
 }
 
+/** A row as a statement returned it, under the names that its columns have in the code. */
+export function fromRow<T>(
+  columns: Readonly<Record<keyof T, string>>,
+  row: Readonly<Record<string, unknown>>,
+): T {
+  return Object.fromEntries(
+    Object.entries<string>(columns).map(([property, column]) => [property, row[column]]),
+  ) as T;
+}
+
 /** Waits for the control plane to answer; rejects when it does not. */
 export async function pingControl(control: Knex): Promise<void> {
   await control.raw('SELECT 1');

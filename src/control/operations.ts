@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import type { FailureCode } from '../errors.ts';
-import { controlSchema, type Control } from './database.ts';
+import { controlSchema, fromRow, type Control } from './database.ts';
 import { readPage, type Page, type PageRequest } from './pages.ts';
 import { scoped, type Scope } from './tenants.ts';
 
@@ -129,7 +129,11 @@ export async function insertOperations(
     .options({
       name: `insert_operations_${operations.length}${operations[0]?.batch === undefined ? '' : '_queued'}`,
     })) as Record<string, unknown>[];
-  return new Map(rows.map(operationFromRow).map((operation) => [operation.id, operation]));
+  return new Map(
+    rows
+      .map((row) => fromRow<Operation>(operationColumns, row))
+      .map((operation) => [operation.id, operation]),
+  );
 }
 
 /** Inserts one operation: see `insertOperations`. */
@@ -255,7 +259,7 @@ export async function endOperation(
     .returning(Object.values(operationColumns))
     .options({ name: `end_operation_${status}` })) as Record<string, unknown>[];
   if (rows[0] === undefined) throw new FenceLostError(hold.id);
-  return operationFromRow(rows[0]);
+  return fromRow<Operation>(operationColumns, rows[0]);
 }
 
 /** Operations whose undo has not finished, for health. */
@@ -274,11 +278,4 @@ function held(control: Control, hold: OperationHold): Knex.QueryBuilder {
 /** A query on the table of operations. */
 export function operationTable(control: Control): Knex.QueryBuilder {
   return control.withSchema(controlSchema).from('operations');
-}
-
-/** An operation from a row of `operationColumns`, or of all columns. */
-export function operationFromRow(row: Record<string, unknown>): Operation {
-  return Object.fromEntries(
-    Object.entries(operationColumns).map(([property, column]) => [property, row[column]]),
-  ) as unknown as Operation;
 }

@@ -1,6 +1,5 @@
 import type { Knex } from 'knex';
-import type { Control } from './database.ts';
-import { controlSchema } from './database.ts';
+import { controlSchema, fromRow, type Control } from './database.ts';
 
 export const tenantStatuses = [
   'SCHEDULED',
@@ -137,7 +136,9 @@ export async function insertTenants(
     )
     .returning('*')
     .options({ name: `insert_tenants_${tenants.length}` })) as Record<string, unknown>[];
-  return new Map(rows.map(fromRow).map((tenant) => [tenant.id, tenant]));
+  return new Map(
+    rows.map((row) => fromRow<Tenant>(tenantColumns, row)).map((tenant) => [tenant.id, tenant]),
+  );
 }
 
 /** One tenant that the scope may see, whatever its status; a domain or slug names only a living one. */
@@ -322,11 +323,5 @@ export function scoped(
 
 function changedTenant(rows: readonly Record<string, unknown>[], expected: string): Tenant {
   if (rows[0] === undefined) throw new Error(`the tenant is not ${expected}`);
-  return fromRow(rows[0]);
-}
-
-function fromRow(row: Record<string, unknown>): Tenant {
-  return Object.fromEntries(
-    Object.entries(tenantColumns).map(([property, column]) => [property, row[column]]),
-  ) as unknown as Tenant;
+  return fromRow<Tenant>(tenantColumns, rows[0]);
 }

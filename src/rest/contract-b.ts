@@ -5,7 +5,7 @@ import { codeBody } from './error-bodies.ts';
 import { codeForm, type ErrorForm } from './errors.ts';
 import { acceptedDocs } from './operation-docs.ts';
 import { acceptedReply, operationFields } from './operations.ts';
-import { pageLinks, paginationSchema, paging } from './paging.ts';
+import { pageDocs, pageReply, paging, type TenantsPage } from './paging.ts';
 import { creationProblems } from './problems.ts';
 import { route, type Dialect, type MutationPayload } from './route.ts';
 import {
@@ -95,17 +95,7 @@ const createRoute = route<z.output<typeof creation>, Created>({
   },
 });
 
-interface Listed {
-  readonly tenantsPage: {
-    readonly nodes: readonly TenantResult[];
-    readonly page: number;
-    readonly limit: number;
-    readonly total: number;
-    readonly pages: number;
-  };
-}
-
-const listRoute = route<null, Listed, z.output<typeof paging>>({
+const listRoute = route<null, TenantsPage<TenantResult>, z.output<typeof paging>>({
   method: 'GET',
   path: '/api/tenants',
   query: paging,
@@ -115,29 +105,13 @@ const listRoute = route<null, Listed, z.output<typeof paging>>({
     }
   `,
   variables: ({ query }) => query,
-  respond: ({ tenantsPage: { nodes, ...pagination } }, { publicUrl }) => ({
-    status: 200,
-    body: { tenants: nodes.map(tenantBody), pagination },
-    headers: { Link: pageLinks(`${publicUrl}/api/tenants`, pagination) },
-  }),
+  respond: (listed, { publicUrl }) => pageReply(listed, `${publicUrl}/api/tenants`, tenantBody),
   docs: {
     operationId: 'listTenantsB',
     summary: 'All tenants, page by page',
     description:
       'Newest last. Deleted ones are there with their status; purged ones, and those that could not be made, are not. Each has the fields of contract C too.',
-    replies: {
-      200: {
-        description: 'One page.',
-        schema: z
-          .object({ tenants: z.array(tenantSchema), pagination: paginationSchema })
-          .meta({ id: 'TenantList', description: 'A page of tenants.' }),
-        example: {
-          tenants: [tenantExample],
-          pagination: { page: 1, limit: 50, total: 1, pages: 1 },
-        },
-        headers: ['Link'],
-      },
-    },
+    replies: { 200: pageDocs('TenantList', tenantSchema, tenantExample) },
   },
 });
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import type { z } from 'zod';
 import {
   company,
   companyBody,
@@ -15,7 +15,7 @@ import type { ReplyDocs } from './docs.ts';
 import { codeBody } from './error-bodies.ts';
 import { acceptedDocs } from './operation-docs.ts';
 import { acceptedReply, operationFields } from './operations.ts';
-import { pageLinks, paginationSchema, paging } from './paging.ts';
+import { pageDocs, pageReply, paging, type TenantsPage } from './paging.ts';
 import { creationProblems } from './problems.ts';
 import type { Reply } from './reply.ts';
 import { route, type Dialect, type MutationPayload } from './route.ts';
@@ -106,17 +106,7 @@ const createRoute = route<z.output<typeof company>, { readonly createTenant: Pay
   },
 });
 
-interface Listed {
-  readonly tenantsPage: {
-    readonly nodes: readonly CompanyResult[];
-    readonly page: number;
-    readonly limit: number;
-    readonly total: number;
-    readonly pages: number;
-  };
-}
-
-const listRoute = route<null, Listed, z.output<typeof paging>>({
+const listRoute = route<null, TenantsPage<CompanyResult>, z.output<typeof paging>>({
   method: 'GET',
   path: root,
   query: paging,
@@ -128,28 +118,12 @@ const listRoute = route<null, Listed, z.output<typeof paging>>({
     }
   `,
   variables: ({ query }) => ({ ...query, status: shown }),
-  respond: ({ tenantsPage: { nodes, ...pagination } }, { publicUrl }) => ({
-    status: 200,
-    body: { tenants: nodes.map(companyBody), pagination },
-    headers: { Link: pageLinks(`${publicUrl}${root}`, pagination) },
-  }),
+  respond: (listed, { publicUrl }) => pageReply(listed, `${publicUrl}${root}`, companyBody),
   docs: {
     operationId: 'listTenantsD',
     summary: 'Your tenants, page by page',
     description: 'Permission `tenant:read`. Newest last; deleted ones are not there.',
-    replies: {
-      200: {
-        description: 'One page.',
-        schema: z
-          .object({ tenants: z.array(companySchema), pagination: paginationSchema })
-          .meta({ id: 'CompanyList', description: 'A page of tenants.' }),
-        example: {
-          tenants: [companyExample],
-          pagination: { page: 1, limit: 50, total: 1, pages: 1 },
-        },
-        headers: ['Link'],
-      },
-    },
+    replies: { 200: pageDocs('CompanyList', companySchema, companyExample) },
   },
 });
 
@@ -193,13 +167,20 @@ const updateProblems = {
   TAKEN: "Tenant with name 'Example Corp' already exists",
 };
 
-const changeRoute = route<z.output<typeof companyChanges>, { readonly updateTenant: Payload }>({
-  method: 'PATCH',
+/** What PATCH and PUT have in common. */
+const update = {
   path: `${root}/:id`,
   ifMatch: true,
   isGone,
-  body: companyChanges,
   document: updateDocument,
+  respond: ({ updateTenant: { tenant } }: { readonly updateTenant: Payload }) =>
+    tenant === null ? null : found(tenant),
+} as const;
+
+const changeRoute = route<z.output<typeof companyChanges>, { readonly updateTenant: Payload }>({
+  ...update,
+  method: 'PATCH',
+  body: companyChanges,
   variables: ({ body, params, expectedVersion }) => ({
     input: {
       id: params['id'],
@@ -212,7 +193,6 @@ const changeRoute = route<z.output<typeof companyChanges>, { readonly updateTena
       ...(body.industry === undefined ? {} : { industry: body.industry }),
     },
   }),
-  respond: ({ updateTenant: { tenant } }) => (tenant === null ? null : found(tenant)),
   docs: {
     operationId: 'changeTenantD',
     summary: 'Change a tenant',
@@ -230,12 +210,9 @@ const changeRoute = route<z.output<typeof companyChanges>, { readonly updateTena
 });
 
 const replaceRoute = route<z.output<typeof company>, { readonly updateTenant: Payload }>({
+  ...update,
   method: 'PUT',
-  path: `${root}/:id`,
-  ifMatch: true,
-  isGone,
   body: company,
-  document: updateDocument,
   variables: ({ body, params, expectedVersion }) => ({
     input: {
       id: params['id'],
@@ -247,7 +224,6 @@ const replaceRoute = route<z.output<typeof company>, { readonly updateTenant: Pa
       industry: body.industry ?? null,
     },
   }),
-  respond: ({ updateTenant: { tenant } }) => (tenant === null ? null : found(tenant)),
   docs: {
     operationId: 'replaceTenantD',
     summary: 'Replace what describes a tenant',

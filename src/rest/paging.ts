@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import type { ReplyDocs } from './docs.ts';
+import type { Reply } from './reply.ts';
 
 /** Query parameters of lists that are read page by page. */
 export const paging = z.object({
@@ -7,7 +9,7 @@ export const paging = z.object({
 });
 
 /** What such a list tells of its place. */
-export const paginationSchema = z
+const paginationSchema = z
   .object({
     page: z.int().min(1),
     limit: z.int().min(1).max(100),
@@ -17,7 +19,7 @@ export const paginationSchema = z
   .meta({ id: 'Pagination', description: 'A page’s place in its list.' });
 
 /** `Link` of a page: `first`, `prev`, `next` and `last`, as far as they are (RFC 8288). */
-export function pageLinks(
+function pageLinks(
   path: string,
   { page, limit, pages }: { readonly page: number; readonly limit: number; readonly pages: number },
 ): string {
@@ -46,4 +48,40 @@ export function wholeNumber(name: string, fallback: number, max: number) {
       return z.NEVER;
     })
     .meta({ type: 'integer', minimum: 1, maximum: max, default: fallback });
+}
+
+/** The selection `tenantsPage { nodes { … } page limit total pages }`. */
+export interface TenantsPage<Node> {
+  readonly tenantsPage: {
+    readonly nodes: readonly Node[];
+    readonly page: number;
+    readonly limit: number;
+    readonly total: number;
+    readonly pages: number;
+  };
+}
+
+/** Answers with a page of tenants as a contract writes them, and links to its neighbours. */
+export function pageReply<Node>(
+  { tenantsPage: { nodes, ...pagination } }: TenantsPage<Node>,
+  url: string,
+  body: (node: Node) => unknown,
+): Reply {
+  return {
+    status: 200,
+    body: { tenants: nodes.map(body), pagination },
+    headers: { Link: pageLinks(url, pagination) },
+  };
+}
+
+/** What the reference tells of such an answer; `id` names its schema. */
+export function pageDocs(id: string, tenant: z.ZodType, example: unknown): ReplyDocs {
+  return {
+    description: 'One page.',
+    schema: z
+      .object({ tenants: z.array(tenant), pagination: paginationSchema })
+      .meta({ id, description: 'A page of tenants.' }),
+    example: { tenants: [example], pagination: { page: 1, limit: 50, total: 1, pages: 1 } },
+    headers: ['Link'],
+  };
 }

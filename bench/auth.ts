@@ -5,17 +5,11 @@
  *
  * `npm run bench:auth -- --rounds 20`
  */
-import { mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import pino from 'pino';
-import { startApp } from '../src/app.ts';
-import { readConfig } from '../src/config.ts';
-import { generateEncryptionKey } from '../src/crypto/envelope.ts';
 import { signToken } from '../src/crypto/tokens.ts';
-import { startEmbedded } from '../src/postgres/embedded/server.ts';
+import { median, publish, round } from './figures.ts';
+import { openBenchServer } from './server.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '20' } } });
 const rounds = Math.min(100, Math.max(5, Number(values.rounds)));
@@ -34,47 +28,29 @@ interface Load {
   readonly answer: string;
 }
 
-const dataDir = await mkdtemp(join(tmpdir(), 'tenantry-bench-'));
-const server = await startEmbedded({ dataDir });
+const server = await openBenchServer();
 const agent = new Agent({ keepAlive: true, maxSockets: connections });
 try {
-  const common = {
-    DATABASE_URL: server.url,
-    ENCRYPTION_KEY: generateEncryptionKey(),
-    PORT: '0',
-    DATA_DIR: dataDir,
-    STANDBY_DATABASES: '0',
-    STANDBY_SCHEMAS: '0',
-  };
-  const options = { log: pino({ level: 'silent' }) };
   const jwt = {
     AUTH_MODE: 'jwt',
     JWT_SECRET: secret,
     JWT_ISSUER: parties.issuer,
     JWT_AUDIENCE: parties.audience,
   };
-  const open = await startApp(readConfig({ ...common, AUTH_MODE: 'open' }, false), options);
-  const closed = await startApp(readConfig({ ...common, ...jwt }, false), options);
-  try {
-    await report(
-      await measure(
-        { url: open.url, body: '{ __typename }', headers: {}, answer: '"Query"' },
-        {
-          url: closed.url,
-          body: '{ viewer { subject } }',
-          headers: { Authorization: `Bearer ${await token()}` },
-          answer: '"bench"',
-        },
+  const known = { Authorization: `Bearer ${await token()}` };
+  await report(
+    await server.withGateway('auth', {}, (open) =>
+      server.withGateway('auth', jwt, (closed) =>
+        measure(
+          { url: open, body: '{ __typename }', headers: {}, answer: '"Query"' },
+          { url: closed, body: '{ viewer { subject } }', headers: known, answer: '"bench"' },
+        ),
       ),
-    );
-  } finally {
-    await closed.close();
-    await open.close();
-  }
+    ),
+  );
 } finally {
   agent.destroy();
-  await server.stop();
-  await rm(dataDir, { recursive: true, force: true });
+  await server.close();
 }
 
 function token(): Promise<string> {
@@ -129,12 +105,8 @@ function post({ url, body, headers, answer }: Load): Promise<void> {
   });
 }
 
-function median(numbers: readonly number[]): number {
-  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? NaN;
-}
-
 async function report({ plain, known }: { plain: number[]; known: number[] }): Promise<void> {
-  const ratio = Math.round((median(known) / median(plain)) * 100) / 100;
+  const ratio = round(median(known) / median(plain));
   const result = {
     measure: '{ viewer { subject } } with a token, requests/s',
     floor: '{ __typename } in open mode, requests/s',
@@ -144,14 +116,10 @@ async function report({ plain, known }: { plain: number[]; known: number[] }): P
     ratio,
     goal,
   };
-  const folder = new URL('results/', import.meta.url);
-  await mkdir(folder, { recursive: true });
-  await writeFile(new URL('auth.json', folder), `${JSON.stringify(result, null, 2)}\n`);
   const table = `| measure | median | floor median | ratio | goal |
 | --- | --- | --- | --- | --- |
 | ${result.measure} | ${result.viewerPerSecond} | ${result.typenamePerSecond} | ${ratio} | ≥ ${goal} |
 `;
-  await writeFile(new URL('auth.md', folder), table);
-  console.log(table);
+  await publish('auth', result, table);
   if (ratio < goal) process.exitCode = 1;
 }

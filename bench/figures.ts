@@ -46,14 +46,20 @@ export async function report(name: string, figures: readonly Figure[]): Promise<
     ...rows,
     '',
   ].join('\n');
+  await publish(name, results, table);
+  if (results.some(({ ratio, goal }) => goal !== null && ratio > goal)) process.exitCode = 1;
+}
+
+/** Writes results to `bench/results/<name>.json` and `.md`, and prints the table. */
+export async function publish(name: string, results: unknown, table: string): Promise<void> {
   const folder = new URL('results/', import.meta.url);
   await mkdir(folder, { recursive: true });
   await writeFile(new URL(`${name}.json`, folder), `${JSON.stringify(results, null, 2)}\n`);
   await writeFile(new URL(`${name}.md`, folder), table);
   console.log(table);
-  if (results.some(({ ratio, goal }) => goal !== null && ratio > goal)) process.exitCode = 1;
 }
 
-function round(value: number): number {
+/** Rounds to hundredths. */
+export function round(value: number): number {
   return Math.round(value * 100) / 100;
 }

@@ -36,6 +36,7 @@ import { createBatchRuns } from './provisioning/batch-runs.ts';
 import { createClusterPreparation } from './provisioning/cluster-preparation.ts';
 import { createClusterWatch } from './provisioning/cluster-watch.ts';
 import { createFailpoints, failpointNames, noFailpoints } from './provisioning/failpoints.ts';
+import { createHealthChecks } from './provisioning/health.ts';
 import { createNeighbours } from './provisioning/neighbours.ts';
 import { createPlacement } from './provisioning/placement.ts';
 import { checkReadiness } from './provisioning/readiness.ts';
@@ -248,6 +249,13 @@ async function build(
         control,
         clusters,
         provisioning: service,
+        health: createHealthChecks({
+          control,
+          clusters,
+          keyRing,
+          requiredTables: tenants.requiredTenantTables,
+          newestMigration: tenantMigrations.version,
+        }),
         eventLog,
         eventSubscriptions,
         tenantMigrations,

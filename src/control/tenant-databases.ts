@@ -22,6 +22,8 @@ export interface TenantDatabase {
   readonly loginRole: string;
   readonly status: TenantDatabaseStatus;
   readonly migrationVersion: string | null;
+  /** When somebody last looked at it; null: nobody has. */
+  readonly checkedAt: Date | null;
 }
 
 const columns = {
@@ -34,12 +36,13 @@ const columns = {
   loginRole: 'login_role',
   status: 'status',
   migrationVersion: 'migration_version',
+  checkedAt: 'checked_at',
 } as const satisfies Record<keyof TenantDatabase, string>;
 
 /** Records the names before anything of these names exists. */
 export async function insertTenantDatabases(
   trx: Control,
-  databases: readonly Omit<TenantDatabase, 'status' | 'migrationVersion'>[],
+  databases: readonly Omit<TenantDatabase, 'status' | 'migrationVersion' | 'checkedAt'>[],
 ): Promise<TenantDatabase[]> {
   await table(trx)
     .insert(
@@ -54,7 +57,12 @@ export async function insertTenantDatabases(
       })),
     )
     .options({ name: `insert_tenant_databases_${databases.length}` });
-  return databases.map((database) => ({ ...database, status: 'PENDING', migrationVersion: null }));
+  return databases.map((database) => ({
+    ...database,
+    status: 'PENDING',
+    migrationVersion: null,
+    checkedAt: null,
+  }));
 }
 
 /** Of these names of schemas, those that are taken, in whatever cluster. */

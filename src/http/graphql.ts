@@ -103,7 +103,7 @@ function createContext({ caller, incoming }: ServerContext, gateway: Gateway): C
   return {
     caller,
     gateway,
-    loaders: createLoaders(gateway, caller),
+    loaders: createLoaders(gateway, caller, incoming.signal),
     requestId: incoming.requestId,
     ipAddress: incoming.ipAddress,
     idempotencyKey: incoming.idempotencyKey,

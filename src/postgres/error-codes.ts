@@ -13,9 +13,12 @@ export const errorCodes = {
   invalidCatalogName: '3D000',
   invalidSchemaName: '3F000',
   invalidPassword: '28P01',
+  invalidAuthorization: '28000',
   insufficientPrivilege: '42501',
+  objectNotInPrerequisiteState: '55000',
   objectInUse: '55006',
   tooManyConnections: '53300',
+  queryCanceled: '57014',
 } as const;
 
 /** Codes of errors that may pass by themselves: the step is tried again until its deadline. */

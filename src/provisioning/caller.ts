@@ -51,6 +51,11 @@ export function scopeOf(caller: Caller): Scope {
   return caller.scope;
 }
 
+/** Whose tenants' health a caller may know: those it sees, or (null, `fleet:read`) everybody's. */
+export function healthScopeOf(caller: Caller): Scope {
+  return caller.permissions.has('fleet:read') ? null : caller.scope;
+}
+
 /** What idempotency keys and rate limits are bound to: kind, partner and subject together. */
 export function identityOf(caller: Caller): string {
   return JSON.stringify([caller.kind, caller.partner, caller.subject]);

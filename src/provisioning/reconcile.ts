@@ -166,7 +166,7 @@ function contextOf(
   return {
     operation: { id: remains.operationId },
     tenant: { id: remains.tenantId },
-    database: { ...remains, status: 'DROPPED', migrationVersion: null },
+    database: { ...remains, status: 'DROPPED', migrationVersion: null, checkedAt: null },
     secrets: null,
     cluster,
     services,

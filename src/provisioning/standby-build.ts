@@ -117,7 +117,7 @@ function placeOf(
   return {
     operation: { id: standby.operationId },
     tenant: { id: standby.id },
-    database: { ...standby, tenantId: standby.id, status: 'PENDING' },
+    database: { ...standby, tenantId: standby.id, status: 'PENDING', checkedAt: null },
     secrets: openSecrets(services.keyRing, standby.secretsEncrypted, standby.id),
     cluster,
     services,

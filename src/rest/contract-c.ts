@@ -4,6 +4,7 @@ import type { Failure } from '../errors.ts';
 import { batchRoute } from './batch-route.ts';
 import { lowerCase, time, timeOrNull } from './body-schemas.ts';
 import { boundedText, messageFor, toIssue } from './body.ts';
+import { healthRoute } from './contract-c-health.ts';
 import { codeBody } from './error-bodies.ts';
 import { codeForm, type ErrorForm, type Issue } from './errors.ts';
 import { acceptedDocs } from './operation-docs.ts';
@@ -388,5 +389,5 @@ export const contractC: Dialect = {
     description: 'A schema for each tenant, at `/api/tenants` and `/api/tenants/batch`.',
     errorBody: codeBody,
   },
-  routes: [createBatchRoute, createRoute, statusRoute, rotateRoute],
+  routes: [createBatchRoute, createRoute, healthRoute, statusRoute, rotateRoute],
 };

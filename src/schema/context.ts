@@ -7,6 +7,7 @@ import type { OperationStep } from '../control/events.ts';
 import type { TenantDatabase } from '../control/tenant-databases.ts';
 import type { Tenant } from '../control/tenants.ts';
 import type { Cluster } from '../postgres/cluster.ts';
+import type { HealthChecks, TenantHealth } from '../provisioning/health.ts';
 import type { Request } from '../provisioning/request.ts';
 import type { ProvisioningService } from '../provisioning/service.ts';
 import type { EventLog } from '../progress/event-log.ts';
@@ -18,6 +19,7 @@ export interface Gateway {
   readonly control: Knex;
   readonly clusters: ReadonlyMap<string, Cluster>;
   readonly provisioning: ProvisioningService;
+  readonly health: HealthChecks;
   readonly eventLog: EventLog;
   readonly eventSubscriptions: EventSubscriptions;
   readonly tenantMigrations: MigrationSet;
@@ -33,6 +35,7 @@ export interface Loaders {
   readonly batches: DataLoader<string, Batch | null>;
   readonly batchItems: DataLoader<string, readonly BatchItem[]>;
   readonly percents: DataLoader<string, number>;
+  readonly health: DataLoader<string, TenantHealth>;
 }
 
 /** The context of one execution: who asks, and what there is to work with. */

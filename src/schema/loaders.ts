@@ -8,7 +8,11 @@ import { scopeOf, type Caller } from '../provisioning/caller.ts';
 import type { Gateway, Loaders } from './context.ts';
 
 /** The loaders of one request; they see what its caller may see. */
-export function createLoaders({ control, eventLog }: Gateway, caller: Caller): Loaders {
+export function createLoaders(
+  { control, eventLog, health }: Gateway,
+  caller: Caller,
+  signal: AbortSignal,
+): Loaders {
   return {
     tenants: new DataLoader(async (ids) =>
       one(ids, await findTenants(control, scopeOf(caller), ids), (tenant) => tenant.id),
@@ -31,6 +35,12 @@ export function createLoaders({ control, eventLog }: Gateway, caller: Caller): L
       await eventLog.settled();
       const percents = await listPercents(control, ids);
       return ids.map((id) => percents.get(id) ?? 0);
+    }),
+    // Whoever got as far as a tenant's database may know how it is.
+    health: new DataLoader(async (ids) => {
+      const checked = await health.check(await findTenants(control, null, ids), signal);
+      const byId = new Map(checked.map((one) => [one.tenant.id, one]));
+      return ids.map((id) => byId.get(id) ?? new Error(`tenant ${id} is gone`));
     }),
   };
 }

@@ -36,7 +36,12 @@ export const TenantDatabase = builder.objectRef<Row>('TenantDatabase').implement
     status: t.expose('status', {
       type: TenantDatabaseStatus,
       nullable: false,
-      description: 'Whether it is ready.',
+      description: 'Whether it is ready, as the last check found it.',
+    }),
+    checkedAt: t.expose('checkedAt', {
+      type: 'DateTime',
+      nullable: true,
+      description: 'When its health was last looked at; null: never.',
     }),
     sizeBytes: t.field({
       type: 'BigInt',

@@ -105,6 +105,10 @@ export const fields: Readonly<Record<string, Line<string>>> = {
     () => 'batches(first: 100) { nodes { results { tenant { id } } } }',
     { about: 'batch' },
   ),
+  'Query.tenantHealth': line(
+    'tenant:read',
+    ({ tenantId }) => `tenantHealth(ids: ["${tenantId}"]) { tenant { id } }`,
+  ),
   'Query.auditLog': line('audit of its own', () => 'auditLog(first: 100) { nodes { tenantId } }'),
   'Query.driftReport': line('fleet:read', () => 'driftReport { kind }', { about: 'caller' }),
   'Mutation.createTenant': line(
@@ -224,6 +228,7 @@ export const routes: Readonly<Record<string, Line<Call>>> = {
     }),
     { about: 'caller' },
   ),
+  'GET /api/tenants/health': line('tenant:read', () => ({ path: '/api/tenants/health' })),
   'GET /api/tenants/{tenant_id}/status': line('tenant:read', ({ tenantId }) => ({
     path: `/api/tenants/${tenantId}/status`,
   })),

@@ -23,9 +23,6 @@ const missing: readonly string[] = [
   'Tenant.provisionAt',
   'CreateTenantInput.provisionAt',
   'CreateTenantsBatchInput.provisionAt',
-  // health
-  'TenantDatabase.health',
-  'Query.tenantHealth',
   // what is done to a tenant that is there
   'Mutation.restoreTenant',
   'Mutation.purgeTenant',

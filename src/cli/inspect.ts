@@ -12,7 +12,7 @@ import {
 } from '../control/tenant-databases.ts';
 import { listTenants } from '../control/tenant-lists.ts';
 import { findTenant, type Tenant } from '../control/tenants.ts';
-import { withClient } from '../postgres/cluster.ts';
+import { withClient } from '../postgres/session.ts';
 import { connectionOptions } from '../postgres/connection.ts';
 import { quoteIdentifier } from '../postgres/identifiers.ts';
 import { looksLikeUuid } from '../provisioning/names.ts';

@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { withClient } from '../postgres/cluster.ts';
+import { withClient } from '../postgres/session.ts';
 import { quoteIdentifier } from '../postgres/identifiers.ts';
 import { loadMigrations, migrate, type MigrationSet } from '../postgres/migrations.ts';
 import type pg from 'pg';

@@ -11,6 +11,7 @@ import {
   type PublicAddress,
 } from './connection.ts';
 import { isUnreachable } from './error-codes.ts';
+import { endSession, ignoreIdleError, runSession } from './session.ts';
 
 export interface ClusterOptions {
   /** The name callers use; never a host. */
@@ -193,7 +194,9 @@ export function openCluster(options: ClusterOptions): Cluster {
     } finally {
       signal?.removeEventListener('abort', cut);
       client.off('error', ignoreIdleError);
-      // After an error the session may hold a lock or an open transaction: it is not reused.
+      // After an error the session may hold a lock or an open transaction: it is not reused. Its place
+      // in the budget is free once the server has let go of it.
+      if (broken) await endSession(client);
       client.release(broken);
     }
   }
@@ -285,68 +288,9 @@ export function openCluster(options: ClusterOptions): Cluster {
   };
 }
 
-/**
- * Connects, runs `work`, and ends the connection whatever happens. The server's own end of the
- * session is not awaited: nothing depends on it. When `signal` aborts, the connection is cut.
- */
-export function withClient<T>(
-  config: pg.ClientConfig,
-  work: (client: pg.Client) => Promise<T>,
-  signal?: AbortSignal,
-): Promise<T> {
-  return runSession(config, work, signal).result;
-}
-
-// A server that is asked to end a session does so within milliseconds, or not at all.
-const endTimeoutMs = 5_000;
-
-/** `ended` resolves, and never rejects, when the connection is gone. */
-function runSession<T>(
-  config: pg.ClientConfig,
-  work: (client: pg.Client) => Promise<T>,
-  signal: AbortSignal | undefined,
-  onConnectError?: (error: unknown) => void,
-): { readonly result: Promise<T>; readonly ended: Promise<unknown> } {
-  const ended = Promise.withResolvers<undefined>();
-  async function run(): Promise<T> {
-    if (signal?.aborted === true) {
-      ended.resolve(undefined);
-      throw signal.reason as Error;
-    }
-    const client = new pg.Client(config);
-    client.on('error', ignoreIdleError);
-    const cut = (): void => {
-      cutConnection(client);
-    };
-    signal?.addEventListener('abort', cut, { once: true });
-    try {
-      await client.connect().catch((error: unknown) => {
-        onConnectError?.(error);
-        throw error;
-      });
-      return await work(client);
-    } finally {
-      signal?.removeEventListener('abort', cut);
-      const late = setTimeout(cut, endTimeoutMs);
-      void client
-        .end()
-        .catch(ignoreIdleError)
-        .finally(() => {
-          clearTimeout(late);
-          ended.resolve(undefined);
-        });
-    }
-  }
-  return { result: run(), ended: ended.promise };
-}
-
 async function isSuperuser(client: pg.ClientBase): Promise<boolean> {
   const { rows } = await client.query<{ rolsuper: boolean }>(
     'SELECT rolsuper FROM pg_roles WHERE rolname = current_user',
   );
   return rows[0]?.rolsuper === true;
 }
-
-// Without a listener that stays, an error between queries would end the process. What was under way
-// is rejected by its own promise.
-function ignoreIdleError(): void {}

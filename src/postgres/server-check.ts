@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { reportAdminRights, type AdminRights } from './access.ts';
-import { withClient } from './cluster.ts';
+import { withClient } from './session.ts';
 import { connectionOptions } from './connection.ts';
 import { codeOf, errorCodes, isTransient } from './error-codes.ts';
 import { SettingError } from '../errors.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { eventChannel } from '../control/events.ts';
-import { withClient } from '../postgres/cluster.ts';
+import { withClient } from '../postgres/session.ts';
 
 export interface EventListenerOptions {
   /** Of the control plane; a connection of its own is made with it. */

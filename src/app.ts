@@ -37,6 +37,7 @@ import { createClusterPreparation } from './provisioning/cluster-preparation.ts'
 import { createClusterWatch } from './provisioning/cluster-watch.ts';
 import { createFailpoints, failpointNames, noFailpoints } from './provisioning/failpoints.ts';
 import { createHealthChecks } from './provisioning/health.ts';
+import { createLooseEnds } from './provisioning/loose-ends.ts';
 import { createNeighbours } from './provisioning/neighbours.ts';
 import { createPlacement } from './provisioning/placement.ts';
 import { checkReadiness } from './provisioning/readiness.ts';
@@ -283,6 +284,9 @@ async function build(
   const reconciler = createReconciler({ services, ...config.reconcile, log });
   stack.defer(() => reconciler.stop());
   reconciler.start();
+  const looseEnds = createLooseEnds({ control, queue, log, leaseSeconds });
+  stack.defer(() => looseEnds.stop());
+  looseEnds.start();
   return http.url;
 }
 

@@ -62,6 +62,12 @@ export async function appendEvents(control: Control, events: readonly StepEvent[
 /** Where listeners learn that there is something to read: ids of operations and batches, or nothing for 'anything'. */
 export const eventChannel = 'control_plane_events';
 
+/** Makes other writers of events wait until the transaction ends, for whoever looks before it writes. */
+export async function lockEventWriters(trx: Control): Promise<void> {
+  await trx.raw("SET LOCAL idle_in_transaction_session_timeout = '5s'");
+  await trx.raw('SELECT pg_advisory_xact_lock(7311, 1)');
+}
+
 // A notification may have 8000 bytes, an id has 36.
 const appendStatement = `
   WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(7311, 1)),

@@ -213,6 +213,12 @@ export async function takeOver(control: Control, id: string): Promise<Operation 
   return changed === 0 ? null : findOperation(control, null, id);
 }
 
+/** Whether nobody has taken an operation over, and it has not ended. */
+export async function isHeld(control: Control, hold: OperationHold): Promise<boolean> {
+  const row: unknown = await held(control, hold).whereNull('finished_at').first('id');
+  return row !== undefined;
+}
+
 /** Milliseconds until an operation's deadline, by the database's clock; negative when it has passed. */
 export async function remainingMs(control: Control, id: string): Promise<number> {
   const row = (await operationTable(control)

@@ -35,12 +35,14 @@ export interface OperationQueue {
   ): Promise<void>;
   /** Leases operations that were waiting to this instance, in the transaction that begins them. */
   lease(trx: Knex.Transaction, operationIds: readonly string[]): Promise<void>;
-  /** Inserts the jobs of operations that had ended and are open again, leased to this instance. */
+  /** Inserts the jobs of open operations that have none, or an ended one, leased to this instance. */
   enqueueAgain(trx: Knex.Transaction, operationIds: readonly string[]): Promise<void>;
   /** Prolongs the lease on an operation that this instance works on. */
   renew(operationId: string): Promise<void>;
   /** Ends the lease at once, so that another instance may go on. */
   handBack(operationId: string): Promise<void>;
+  /** Those of these operations that have no job that would come again. */
+  lacking(operationIds: readonly string[]): Promise<string[]>;
   /** Ends the job in the transaction that ends its operation. */
   complete(trx: Knex.Transaction, operationId: string): Promise<void>;
   /** Rejects when the queue's tables do not answer. */
@@ -55,6 +57,9 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
     db: fromKnex(rollingBack(options.control)),
     schema: queueSchema,
     superviseIntervalSeconds: 5,
+    // Jobs of an instance that died while it worked on them come again at a monitor's pass: by default
+    // that is once a minute.
+    monitorIntervalSeconds: 5,
     schedule: false,
     persistWarnings: false,
   });
@@ -121,6 +126,17 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
 
     handBack(operationId) {
       return defer(operationId, 0);
+    },
+
+    async lacking(operationIds) {
+      // Asked of its table: pg-boss itself answers for one job at a time.
+      const { rows } = await options.control.raw<{ rows: { id: string }[] }>(
+        `SELECT wanted.id FROM unnest(CAST(? AS uuid[])) AS wanted (id)
+         WHERE NOT EXISTS (SELECT FROM ${queueSchema}.job
+           WHERE job.name = ? AND job.id = wanted.id AND job.state < 'completed')`,
+        [[...operationIds], queueName],
+      );
+      return rows.map(({ id }) => id);
     },
 
     async complete(trx, operationId) {

@@ -23,9 +23,10 @@ export interface Reconciler {
   stop(): Promise<void>;
 }
 
-// Longer than any phase of a comparison: should it run out, two instances compare at once, which harms
-// nobody.
-const turnSeconds = 120;
+// Prolonged while somebody compares: so soon after an instance died, another one goes on. Should it run
+// out under a slow one, two compare at once, which harms nobody.
+const turnSeconds = 15;
+const prolongEveryMs = 5_000;
 // How often instances look whether a comparison is due: a fraction of the interval, so that one that
 // dies is followed soon.
 const lookMs = { least: 200, most: 30_000 } as const;
@@ -63,6 +64,9 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     const turn = { cluster: cluster.name, keeper, seconds: turnSeconds };
     if (!(await beginReconcile(control, turn, intervalSeconds))) return;
     let finished = false;
+    const prolonging = setInterval(() => {
+      keepReconcile(control, turn).catch(() => undefined); // the next one
+    }, prolongEveryMs);
     try {
       const { findings, dropped } = await reconcile(
         cluster,
@@ -94,6 +98,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       }
       await forgetEndedStandbys(control, rememberDays);
     } finally {
+      clearInterval(prolonging);
       // When it was broken off, somebody else goes on at once.
       await endReconcile(control, turn, isStopping() ? 0 : intervalSeconds, finished);
     }

@@ -1,11 +1,14 @@
 import type { Logger } from 'pino';
 import { listPercents } from '../control/events.ts';
 import {
+  FenceLostError,
   findOperation,
+  isHeld,
   operationSecrets,
   remainingMs,
   takeOver,
   type Operation,
+  type OperationHold,
 } from '../control/operations.ts';
 import { findTenantDatabases, type TenantDatabase } from '../control/tenant-databases.ts';
 import { findTenant, type Tenant } from '../control/tenants.ts';
@@ -82,14 +85,7 @@ export function createRunner(options: RunnerOptions): Runner {
       tenantId: tenant.id,
       requestId: operation.requestId,
     });
-    const renewal = setInterval(
-      () => {
-        services.queue.renew(operation.id).catch((error: unknown) => {
-          log.warn({ err: error }, 'the lease could not be renewed');
-        });
-      },
-      (options.leaseSeconds * 1000) / 3,
-    );
+    const lease = keepLease(operation, log);
     const begun = performance.now();
     const findings: RunFindings = { ...accepted.findings };
     const deadline = AbortSignal.timeout(Math.max(0, Math.round(accepted.remainingMs)));
@@ -105,6 +101,7 @@ export function createRunner(options: RunnerOptions): Runner {
           cluster: clusterOf(database),
           services,
           findings,
+          stillHeld: () => lease.stillHeld(),
           signal: AbortSignal.any([deadline, until]),
         },
         stopping: until,
@@ -118,8 +115,35 @@ export function createRunner(options: RunnerOptions): Runner {
       if (end === 'STOPPED') await services.queue.handBack(operation.id).catch(() => undefined);
       return { end, ended: findings.ended ?? null };
     } finally {
-      clearInterval(renewal);
+      lease.end();
     }
+  }
+
+  /** Renews the lease on an operation until it is ended. */
+  function keepLease(hold: OperationHold, log: Logger) {
+    const leaseMs = options.leaseSeconds * 1000;
+    let renewedAt = performance.now();
+    const renew = async (): Promise<void> => {
+      const asked = performance.now();
+      await services.queue.renew(hold.id);
+      renewedAt = asked;
+    };
+    const renewal = setInterval(() => {
+      renew().catch((error: unknown) => {
+        log.warn({ err: error }, 'the lease could not be renewed');
+      });
+    }, leaseMs / 3);
+    return {
+      async stillHeld(): Promise<void> {
+        // As long as it was renewed in time, nobody can have taken the operation over.
+        if (performance.now() - renewedAt < leaseMs / 2) return;
+        await renew();
+        if (!(await isHeld(services.control, hold))) throw new FenceLostError(hold.id);
+      },
+      end() {
+        clearInterval(renewal);
+      },
+    };
   }
 
   function clusterOf(database: TenantDatabase) {

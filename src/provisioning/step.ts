@@ -111,6 +111,11 @@ export interface PlaceContext {
   readonly cluster: Cluster;
   readonly services: StepServices;
   readonly findings: RunFindings;
+  /**
+   * Looks whether the operation was taken over, where this instance may have stalled: asked before
+   * something is made, under the lock that whoever undoes it waits for. Rejects with FenceLostError.
+   */
+  readonly stillHeld?: () => Promise<void>;
   /** Aborts at the operation's deadline, and when the instance has to stop. */
   readonly signal: AbortSignal;
 }

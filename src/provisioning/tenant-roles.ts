@@ -8,21 +8,20 @@ export async function makeTenantRoles(context: PlaceContext): Promise<void> {
   const { cluster, database, operation, signal, tenant } = context;
   const { installation, settings } = context.services;
   const verifier = await (context.findings.verifier ?? scramVerifier(passwordOf(context)));
-  await cluster.admin(
-    (client) =>
-      createRolePair(
-        client,
-        { owner: database.ownerRole, login: database.loginRole },
-        {
-          verifier,
-          connectionLimit: settings.tenantConnectionLimit,
-          statementTimeoutMs: settings.tenantStatementTimeoutMs,
-          marker: tenantMarker(tenant.id, operation.id, installation),
-          lock: tenantLock(tenant.id),
-        },
-      ),
-    signal,
-  );
+  await cluster.admin(async (client) => {
+    await context.stillHeld?.();
+    await createRolePair(
+      client,
+      { owner: database.ownerRole, login: database.loginRole },
+      {
+        verifier,
+        connectionLimit: settings.tenantConnectionLimit,
+        statementTimeoutMs: settings.tenantStatementTimeoutMs,
+        marker: tenantMarker(tenant.id, operation.id, installation),
+        lock: tenantLock(tenant.id),
+      },
+    );
+  }, signal);
 }
 
 /** Drops a tenant's roles; what they own has to be gone. Absent ones are fine. */

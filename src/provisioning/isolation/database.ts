@@ -112,6 +112,7 @@ async function makeDatabase(context: PlaceContext): Promise<string | null> {
       }
       const begun = database.databaseName === opaque ? final : await findDatabase(client, opaque);
       if (begun === null) {
+        await context.stillHeld?.();
         try {
           await createClosedDatabase(client, {
             name: opaque,

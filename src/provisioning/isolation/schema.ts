@@ -70,6 +70,7 @@ export const schemaIsolation: Isolation = {
             'a schema of this name exists in the shared database and is not ours',
           );
         }
+        await context.stillHeld?.();
         try {
           // Of a standby that was claimed by a run that was cut off.
           if ((await findSchema(client, place.from)) !== null) await renameSchema(client, place);

@@ -40,6 +40,7 @@ import { createHealthChecks } from './provisioning/health.ts';
 import { createLooseEnds } from './provisioning/loose-ends.ts';
 import { createNeighbours } from './provisioning/neighbours.ts';
 import { createPlacement } from './provisioning/placement.ts';
+import { createPrecedence } from './provisioning/precedence.ts';
 import { checkReadiness } from './provisioning/readiness.ts';
 import { createReconciler } from './provisioning/reconciler.ts';
 import { createRunner } from './provisioning/runner.ts';
@@ -172,6 +173,7 @@ async function build(
     tenantMigrations,
     templates,
     neighbours: createNeighbours(),
+    precedence: createPrecedence(),
     sharedDatabases: createSharedDatabases({
       control,
       strategy: tenants.createDatabaseStrategy,
@@ -185,11 +187,19 @@ async function build(
   const standbys = createStandbys({
     services,
     counts: config.standbys,
-    isBusy: () => runner.isBusy(),
+    isBusy: () => runner.isBusy() || services.precedence.isAwaited(),
+    isAwaited: () => services.precedence.isAwaited(),
     buildTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
     log,
   });
-  const runs = createBatchRuns({ control, queue, runner, settings: provisioning, log });
+  const runs = createBatchRuns({
+    control,
+    precedence: services.precedence,
+    queue,
+    runner,
+    settings: provisioning,
+    log,
+  });
   const serving = queue.start((operationId) => runner.resume(operationId));
   await orStopped(serving.catch(blameDatabase(config)));
   stack.defer(async () => {
@@ -214,6 +224,7 @@ async function build(
   });
   const service = createProvisioning({
     runner,
+    precedence: services.precedence,
     reserve: {
       control,
       keyRing,

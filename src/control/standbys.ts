@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { controlSchema, type Control } from './database.ts';
+import { controlSchema, sentTogether, type Control } from './database.ts';
 import type { IsolationKind } from './tenants.ts';
 
 /** A tenant database made ahead of need: all of it is there but the tenant. */
@@ -81,9 +81,42 @@ const claimStatement = `
     SELECT id FROM ${controlSchema}.standbys
     WHERE cluster = ? AND isolation = ? AND recipe_hash = ? AND status = 'READY'
     ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-  RETURNING ${Object.entries(columns)
-    .map(([property, column]) => `${column} AS "${property}"`)
-    .join(', ')}`;
+  RETURNING ${returned('')}`;
+
+/**
+ * The same for several tenants that are made together: takes the oldest ones, and leaves `reserve` of
+ * them ready. Those who take several wait for one another, so that they leave as much together.
+ *
+ * @param most how many at most
+ */
+export async function claimStandbys(
+  trx: Knex.Transaction,
+  pool: StandbyPool & Pick<Standby, 'recipeHash'>,
+  { most, reserve }: { readonly most: number; readonly reserve: number },
+): Promise<Standby[]> {
+  const names = [pool.cluster, pool.isolation, pool.recipeHash];
+  const [, { rows }] = await sentTogether([
+    // Counted under a lock: what another one has just taken is seen by the next statement.
+    trx
+      .raw('SELECT pg_advisory_xact_lock(hashtextextended(?, 3))', [pool.cluster])
+      .options({ name: 'lock_standbys' }),
+    trx
+      .raw<{ rows: Standby[] }>(claimSeveralStatement, [...names, most, ...names, reserve])
+      .options({ name: 'claim_standbys' }),
+  ]);
+  return rows;
+}
+
+const claimSeveralStatement = `
+  WITH chosen AS MATERIALIZED (
+    SELECT id FROM ${controlSchema}.standbys
+    WHERE cluster = ? AND isolation = ? AND recipe_hash = ? AND status = 'READY'
+    ORDER BY created_at
+    LIMIT least(?, greatest(0, (SELECT count(*) FROM ${controlSchema}.standbys
+      WHERE cluster = ? AND isolation = ? AND recipe_hash = ? AND status = 'READY') - ?))
+    FOR UPDATE SKIP LOCKED)
+  DELETE FROM ${controlSchema}.standbys standby USING chosen WHERE standby.id = chosen.id
+  RETURNING ${returned('standby.')}`;
 
 /** The standbys of a cluster, oldest first. */
 export async function listStandbys(control: Control, cluster: string): Promise<Standby[]> {
@@ -169,6 +202,12 @@ export async function releaseStandbys(
     .from('standby_keepers')
     .where({ cluster, keeper })
     .delete();
+}
+
+function returned(table: string): string {
+  return Object.entries(columns)
+    .map(([property, column]) => `${table}${column} AS "${property}"`)
+    .join(', ');
 }
 
 function table(control: Control): Knex.QueryBuilder {

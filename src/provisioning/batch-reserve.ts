@@ -10,7 +10,7 @@ import {
 import { countOnCluster, lockCluster } from '../control/tenant-databases.ts';
 import type { Failure } from '../errors.ts';
 import { brokenConstraint, isTransient } from '../postgres/error-codes.ts';
-import { chooseItems, type ItemReservation } from './batch-choice.ts';
+import { chooseItems, type Choice, type ItemReservation } from './batch-choice.ts';
 import type { BatchSettings } from './batch-runs.ts';
 import type { Idempotency } from './idempotency.ts';
 import {
@@ -21,6 +21,7 @@ import {
   type PlannedTenant,
 } from './record-tenant.ts';
 import type { Reserved, ReserveServices } from './reservation.ts';
+import type { ClaimedStandby, StandbyClaims } from './standby-claims.ts';
 
 /** A checked request for a batch. */
 export interface BatchReservation {
@@ -117,16 +118,12 @@ async function recordBatch(
       timeoutSeconds: settings.batchTimeoutSeconds,
       hasItems: chosen.length > 0,
     }),
-    Promise.all(
-      chosen.map(({ item: { cluster, command } }) =>
-        standbys.claim(trx, cluster.name, command.isolation),
-      ),
-    ),
+    claimFor(trx, standbys, chosen),
     insertRefusals(trx, batchId, refusals),
   ]);
   if (chosen.length === 0) return { batch, reserved: [] };
   const planned = chosen.map(({ item, slug }, place): PlannedTenant => ({
-    ...planTenant(services, item, slug, claims[place] ?? null, {}),
+    ...planTenant(services, item, slug, claims.get(place) ?? null, {}),
     batch: { id: batchId, index: item.index },
   }));
   const [reserved] = await sentTogether([
@@ -152,6 +149,35 @@ async function recordBatch(
     await insertBatchApiKeys(trx, idempotency.key, sealed);
   }
   return { batch, reserved };
+}
+
+/**
+ * What is ready for these items, by their place: for the last ones of each pool. Those that have to be
+ * made take longer, and begin first.
+ */
+async function claimFor(
+  trx: Knex.Transaction,
+  standbys: StandbyClaims,
+  chosen: Choice['chosen'],
+): Promise<ReadonlyMap<number, ClaimedStandby>> {
+  const claims = new Map<number, ClaimedStandby>();
+  const placed = chosen.map(({ item: { cluster, command } }, place) => ({
+    place,
+    cluster: cluster.name,
+    isolation: command.isolation,
+  }));
+  const pools = Map.groupBy(placed, ({ cluster, isolation }) => `${isolation} ${cluster}`);
+  for (const [, items] of [...pools].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const [first] = items;
+    if (first === undefined) continue;
+    const { cluster, isolation } = first;
+    const ready = await standbys.claimSeveral(trx, cluster, isolation, items.length);
+    for (const [index, { place }] of items.slice(items.length - ready.length).entries()) {
+      const standby = ready[index];
+      if (standby !== undefined) claims.set(place, standby);
+    }
+  }
+  return claims;
 }
 
 /** Counts under locks that are held until the commit, taken in one order by everybody. */

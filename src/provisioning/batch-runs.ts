@@ -13,6 +13,7 @@ import {
 import type { Operation } from '../control/operations.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
 import { nextMove } from './batch-moves.ts';
+import type { Precedence } from './precedence.ts';
 import type { Reserved } from './reservation.ts';
 import type { Runner } from './runner.ts';
 
@@ -20,6 +21,7 @@ export interface BatchRunsOptions {
   readonly control: Knex;
   readonly queue: OperationQueue;
   readonly runner: Runner;
+  readonly precedence: Pick<Precedence, 'isAwaited' | 'whenFree'>;
   readonly settings: BatchSettings;
   readonly log: Logger;
 }
@@ -52,7 +54,7 @@ const lookIntervalMs = 1000;
 
 /** Builds the part of an instance that works on batches. */
 export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
-  const { control, queue, runner, settings, log } = options;
+  const { control, precedence, queue, runner, settings, log } = options;
   /** What this instance knows of items that it accepted, until they begin. */
   const known = new Map<string, Reserved>();
   const undoing = pLimit(settings.batchConcurrency);
@@ -61,6 +63,8 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
   let stopped = false;
   let looking: Promise<void> | null = null;
   let lookAgain = false;
+  /** The last look left places free, for somebody who waited. */
+  let held = false;
   let timer: NodeJS.Timeout | null = null;
 
   /** Begins as many items as there is room for; one look at a time. */
@@ -74,7 +78,10 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
 
   async function beginAll(): Promise<void> {
     lookAgain = false;
-    const limit = settings.batchConcurrency - working;
+    // While somebody waits for a single tenant no more begin than keep batches from standing still.
+    const most = precedence.isAwaited() ? 1 : settings.batchConcurrency;
+    const limit = most - working;
+    held = precedence.isAwaited();
     if (limit <= 0 || stopped) return;
     try {
       const items = await control.transaction(async (trx) => {
@@ -185,6 +192,9 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
 
   return {
     start() {
+      precedence.whenFree(() => {
+        if (held) look();
+      });
       timer = setInterval(() => {
         around ??= lookAround()
           .catch((error: unknown) => {

@@ -8,6 +8,7 @@ import { createCreation, type CreateTenant, type CreationOptions } from './creat
 import type { RateLimit } from '../control/rate-limits.ts';
 import { createLifecycle, type Lifecycle, type LifecycleOptions } from './lifecycle.ts';
 import { createOutcomes } from './outcomes.ts';
+import type { Precedence } from './precedence.ts';
 import { createReveal, type RevealTenantConnection } from './reveal.ts';
 import type { Runner } from './runner.ts';
 import { createUpdate, type UpdateTenant } from './update.ts';
@@ -23,6 +24,7 @@ export interface ProvisioningService extends Lifecycle, ApiKeys {
 export interface ProvisioningOptions
   extends Omit<CreationOptions, 'outcomes' | 'reserve'>, Omit<BatchCreationOptions, 'rules'> {
   readonly runner: Runner;
+  readonly precedence: Precedence;
   /** How long an API key works on after its rotation, seconds. */
   readonly apiKeyOverlapSeconds: ApiKeysOptions['apiKeyOverlapSeconds'];
   /** As `creationLimit`, for tenants in batches. */
@@ -35,8 +37,10 @@ export function createProvisioning(options: ProvisioningOptions): ProvisioningSe
   const outcomes = createOutcomes({ control, keyRing, runner: options.runner });
   const { placement } = options;
   const lifecycle: LifecycleOptions = { control, queue, outcomes, placement, ...settings };
+  const createTenant = createCreation({ ...options, outcomes });
   return {
-    createTenant: createCreation({ ...options, outcomes }),
+    createTenant: (request, input) =>
+      options.precedence.awaited(() => createTenant(request, input)),
     createTenantsBatch: createBatchCreation({ ...options, creationLimit: options.batchLimit }),
     updateTenant: createUpdate({ control, rules: options.rules, ...settings }),
     revealTenantConnection: createReveal({ control, keyRing }),

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Knex } from 'knex';
-import { claimStandby, type Standby } from '../control/standbys.ts';
+import { claimStandby, claimStandbys, type Standby } from '../control/standbys.ts';
 import type { IsolationKind } from '../control/tenants.ts';
 import type { KeyRing } from '../crypto/envelope.ts';
 import type { ConnectionAhead } from '../postgres/connection-ahead.ts';
@@ -28,6 +28,16 @@ export interface StandbyClaims {
     cluster: string,
     isolation: IsolationKind,
   ): Promise<ClaimedStandby | null>;
+  /**
+   * Takes ready standbys for that many tenants of a batch, as far as there are more than single
+   * creates should find ready.
+   */
+  claimSeveral(
+    trx: Knex.Transaction,
+    cluster: string,
+    isolation: IsolationKind,
+    most: number,
+  ): Promise<ClaimedStandby[]>;
   /** To be told after the commit: there is room for another one. */
   claimed(cluster: string): void;
 }
@@ -47,6 +57,11 @@ export function recipeHash({
     .digest();
 }
 
+/** Of a pool of this size, how many a batch leaves for those who wait for one tenant. */
+export function reserveOf(count: number): number {
+  return Math.min(2, Math.ceil(count / 2));
+}
+
 /** Opens the secrets that were sealed for a standby or an operation. */
 export function openSecrets(keyRing: KeyRing, sealed: string, tenantId: string): OperationSecrets {
   return JSON.parse(keyRing.open(sealed, operationSecretsPurpose, tenantId)) as OperationSecrets;
@@ -59,27 +74,38 @@ export function createStandbyClaims(
   onClaimed: (cluster: string) => void,
 ): StandbyClaims {
   const recipe = recipeHash(services);
+
+  function claimed(standby: Standby): ClaimedStandby {
+    const secrets = openSecrets(services.keyRing, standby.secretsEncrypted, standby.id);
+    return {
+      standby,
+      secrets,
+      logIn(names) {
+        const cluster = services.clusters.get(standby.cluster);
+        if (cluster === undefined) return null;
+        const before = isolationOf(standby.isolation).readyLogin(cluster, standby, names);
+        if (before === null) return null;
+        before.catch(() => undefined); // told to whoever uses the login
+        const { operationId: id } = standby;
+        return logInAhead({ cluster, database: standby, operation: { id }, secrets }, { before });
+      },
+    };
+  }
+
   return {
-    async claim(trx, clusterName, isolation) {
+    async claim(trx, cluster, isolation) {
       if (counts[isolation] === 0) return null;
-      const pool = { cluster: clusterName, isolation, recipeHash: recipe };
-      const standby = await claimStandby(trx, pool);
-      if (standby === null) return null;
-      const secrets = openSecrets(services.keyRing, standby.secretsEncrypted, standby.id);
-      return {
-        standby,
-        secrets,
-        logIn(names) {
-          const cluster = services.clusters.get(clusterName);
-          if (cluster === undefined) return null;
-          const before = isolationOf(isolation).readyLogin(cluster, standby, names);
-          if (before === null) return null;
-          before.catch(() => undefined); // told to whoever uses the login
-          const { operationId: id } = standby;
-          return logInAhead({ cluster, database: standby, operation: { id }, secrets }, { before });
-        },
-      };
+      const standby = await claimStandby(trx, { cluster, isolation, recipeHash: recipe });
+      return standby === null ? null : claimed(standby);
     },
+
+    async claimSeveral(trx, cluster, isolation, most) {
+      if (counts[isolation] === 0) return [];
+      const pool = { cluster, isolation, recipeHash: recipe };
+      const reserve = reserveOf(counts[isolation]);
+      return (await claimStandbys(trx, pool, { most, reserve })).map(claimed);
+    },
+
     claimed: onClaimed,
   };
 }

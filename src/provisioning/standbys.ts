@@ -15,6 +15,7 @@ import { buildStandby, dropStandby, refreshStandby } from './standby-build.ts';
 import {
   createStandbyClaims,
   recipeHash,
+  reserveOf,
   type StandbyClaims,
   type StandbyCounts,
 } from './standby-claims.ts';
@@ -24,8 +25,10 @@ export interface StandbysOptions {
   readonly services: StepServices;
   /** How many of each kind every cluster keeps ready. */
   readonly counts: StandbyCounts;
-  /** Whether somebody waits for a tenant here: standbys can wait. */
+  /** Whether tenants are made here: standbys can wait. */
   readonly isBusy: () => boolean;
+  /** Whether somebody waits for one of them: so can those that are needed next. */
+  readonly isAwaited: () => boolean;
   /** The longest that making one may take, milliseconds. */
   readonly buildTimeoutMs: number;
   readonly log: Logger;
@@ -85,9 +88,26 @@ export function nextChore(
   return lacking === undefined ? null : { kind: 'build', isolation: lacking };
 }
 
+/**
+ * Whether a pool has less than a batch leaves in it: then making another one comes before the batch's
+ * own tenants, or whoever asks for a single one meanwhile would find none ready.
+ */
+export function isUrgent(
+  chore: NonNullable<StandbyChore>,
+  standbys: readonly Standby[],
+  counts: StandbyCounts,
+): boolean {
+  if (chore.kind !== 'build') return false;
+  const { isolation } = chore;
+  const ready = standbys.filter(
+    (standby) => standby.isolation === isolation && standby.status === 'READY',
+  );
+  return ready.length < reserveOf(counts[isolation]);
+}
+
 /** Builds the keeper of an instance. */
 export function createStandbys(options: StandbysOptions): Standbys {
-  const { services, counts, isBusy, buildTimeoutMs, log } = options;
+  const { services, counts, isAwaited, isBusy, buildTimeoutMs, log } = options;
   const { control, tenantMigrations } = services;
   const keeper = randomUUID();
   const recipe = recipeHash(services);
@@ -98,6 +118,8 @@ export function createStandbys(options: StandbysOptions): Standbys {
   const stopping = new AbortController();
   const givenUp = new AbortController();
   const isStopping = (): boolean => stopping.signal.aborted;
+  /** How often standbys of a cluster were claimed here. */
+  const claims = new Map<string, number>();
   const wanted = new Map<string, PromiseWithResolvers<undefined>>();
   const keeping: Promise<void>[] = [];
 
@@ -124,15 +146,20 @@ export function createStandbys(options: StandbysOptions): Standbys {
       keepStandbys(control, cluster.name, keeper, keeperSeconds).catch(() => undefined); // the next one
     }, keepEveryMs);
     try {
-      while (!isStopping()) {
+      for (let since = performance.now(); !isStopping();) {
+        const looked = claims.get(cluster.name);
         keeps = await keepStandbys(control, cluster.name, keeper, keeperSeconds);
         if (!keeps) return;
         const standbys = await listStandbys(control, cluster.name);
         const chore = nextChore(standbys, counts, recipe, (version) => versions.has(version));
         if (chore === null) return;
-        await untilQuiet();
+        const busy = isUrgent(chore, standbys, counts) ? isAwaited : isBusy;
+        const unchanged = (): boolean => claims.get(cluster.name) === looked;
+        await untilQuiet(busy, unchanged, since);
         if (isStopping()) return;
+        if (!unchanged()) continue; // what was seen is not so any more
         await work(cluster, chore);
+        since = performance.now();
       }
     } finally {
       clearInterval(prolonging);
@@ -155,18 +182,22 @@ export function createStandbys(options: StandbysOptions): Standbys {
   }
 
   /** Whoever waits for a tenant comes first; but not for ever. */
-  async function untilQuiet(): Promise<void> {
-    const begun = performance.now();
+  async function untilQuiet(
+    isBusy: () => boolean,
+    unchanged: () => boolean,
+    since: number,
+  ): Promise<void> {
     let busyAt = -Infinity;
     do {
       if (isBusy()) busyAt = performance.now();
       if (performance.now() - busyAt >= quiet.forMs) return;
       await pause(quiet.pollMs, stopping.signal);
-    } while (!isStopping() && performance.now() - begun < quiet.atMostMs);
+    } while (!isStopping() && unchanged() && performance.now() - since < quiet.atMostMs);
   }
 
   return {
     claims: createStandbyClaims(services, counts, (cluster) => {
+      claims.set(cluster, (claims.get(cluster) ?? 0) + 1);
       wanted.get(cluster)?.resolve(undefined);
     }),
 

@@ -11,6 +11,7 @@ import type { MigrationSet } from '../postgres/migrations.ts';
 import type { ClusterWatch } from './cluster-watch.ts';
 import type { NameSettings } from './names.ts';
 import type { Neighbours } from './neighbours.ts';
+import type { Precedence } from './precedence.ts';
 import type { SharedDatabases } from './shared-databases.ts';
 import type { Templates } from './templates.ts';
 
@@ -45,6 +46,7 @@ export interface StepServices {
   readonly templates: Templates;
   readonly sharedDatabases: SharedDatabases;
   readonly neighbours: Neighbours;
+  readonly precedence: Precedence;
   readonly tenantMigrations: MigrationSet;
   readonly settings: StepSettings;
   readonly failpoints: Failpoints;
@@ -103,7 +105,8 @@ export async function letGo(findings: RunFindings): Promise<void> {
 
 /** A tenant's roles and place in the making: for a tenant, or ahead of one. */
 export interface PlaceContext {
-  readonly operation: { readonly id: string };
+  /** Without `batchId`: made ahead of need. */
+  readonly operation: { readonly id: string; readonly batchId?: string | null };
   readonly tenant: { readonly id: string };
   readonly database: TenantDatabase;
   /** Null for operations that need none. */

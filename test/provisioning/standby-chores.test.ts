@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Standby } from '../../src/control/standbys.ts';
-import { nextChore } from '../../src/provisioning/standbys.ts';
+import { isUrgent, nextChore } from '../../src/provisioning/standbys.ts';
 
 const current = Buffer.alloc(32, 1);
 const older = Buffer.alloc(32, 2);
@@ -90,3 +90,21 @@ describe('the next thing to do for the pools of a cluster', () => {
     );
   });
 });
+
+test.each([
+  ['none of one', 0, 1, true],
+  ['one of two', 1, 2, false],
+  ['one of four', 1, 4, true],
+  ['two of four', 2, 4, false],
+  ['two of fifty', 2, 50, false],
+])(
+  'a pool with %s ready: another one comes before a batch or not',
+  (_name, ready, size, urgent) => {
+    const pool = Array.from({ length: ready }, (_, index) => standby({ id: String(index) }));
+    const others = [standby({ isolation: 'SCHEMA' }), standby({ status: 'BUILDING' })];
+    const chore = { kind: 'build', isolation: 'DATABASE' } as const;
+    expect(isUrgent(chore, [...pool, ...others], { DATABASE: size, SCHEMA: 0 })).toBe(urgent);
+    const drop = { kind: 'drop', standby: standby() } as const;
+    expect(isUrgent(drop, [], { DATABASE: size, SCHEMA: 0 })).toBe(false);
+  },
+);

@@ -42,11 +42,14 @@ export const databaseIsolation: Isolation = {
     const { cluster, database, findings, signal, tenant } = context;
     const named = database.databaseName === opaqueDatabaseName(tenant.id);
     if (findings.prepared === true && named) return; // a standby under this very name
-    const contentOwner = await makeDatabase(context);
+    const contentOwner = await copyInTurn(context, () => makeDatabase(context));
     findings.login?.discard(); // of an earlier try
     // Its first question takes long in a new database: asked now for practice, in earnest once the
-    // content is handed over.
-    const login = logInAhead(context, { warmUp: await accessQuestion(context) });
+    // content is handed over. In a batch it would take from others what nobody waits for.
+    const login =
+      context.operation.batchId == null
+        ? logInAhead(context, { warmUp: await accessQuestion(context) })
+        : null;
     if (login !== null) findings.login = login;
     if (findings.prepared === true) return;
     await cluster.inDatabase(
@@ -91,6 +94,15 @@ export const databaseIsolation: Isolation = {
     return cluster.admin((client) => databaseSize(client, databaseName));
   },
 };
+
+/** Runs `make`: when its turn has come, where it copies a database for a batch. */
+function copyInTurn<T>(
+  { cluster, findings, operation, services, signal }: PlaceContext,
+  make: () => Promise<T>,
+): Promise<T> {
+  const copies = operation.batchId != null && findings.prepared !== true;
+  return copies ? services.precedence.inTurn(cluster.name, make, signal) : make();
+}
 
 /**
  * Makes the database under its opaque name, which is ours whatever happens, and gives it the final

@@ -1,0 +1,67 @@
+import pLimit, { type LimitFunction } from 'p-limit';
+
+/**
+ * Who goes first on an instance: whoever waits for one tenant, before batches and what is made ahead.
+ * Copies of databases at once slow each other down, and everything else on their cluster.
+ */
+export interface Precedence {
+  /** Runs `work` for somebody who waits for it. */
+  awaited<T>(work: () => Promise<T>): Promise<T>;
+  /** Whether somebody waits. */
+  isAwaited(): boolean;
+  /** Has `listener` called whenever nobody waits any more. */
+  whenFree(listener: () => void): void;
+  /**
+   * Runs `work` that copies a database for a batch: as many at once on a cluster as make it faster,
+   * and one while somebody waits, so that a batch never stands still.
+   *
+   * @throws the signal's reason when it aborts before its turn
+   */
+  inTurn<T>(cluster: string, work: () => Promise<T>, signal: AbortSignal): Promise<T>;
+}
+
+// A third one makes each slower and all of them no faster: see bench/results/batch.md.
+const copiesAtOnce = { alone: 2, beside: 1 } as const;
+
+/** Builds the precedence of an instance. */
+export function createPrecedence(): Precedence {
+  const turns = new Map<string, LimitFunction>();
+  const listeners: (() => void)[] = [];
+  let waiting = 0;
+
+  const most = (): number => (waiting > 0 ? copiesAtOnce.beside : copiesAtOnce.alone);
+
+  function count(change: 1 | -1): void {
+    waiting += change;
+    for (const limit of turns.values()) limit.concurrency = most();
+    if (waiting === 0) for (const listener of listeners) listener();
+  }
+
+  return {
+    async awaited(work) {
+      count(1);
+      try {
+        return await work();
+      } finally {
+        count(-1);
+      }
+    },
+
+    isAwaited: () => waiting > 0,
+    whenFree: (listener) => {
+      listeners.push(listener);
+    },
+
+    inTurn(cluster, work, signal) {
+      let limit = turns.get(cluster);
+      if (limit === undefined) {
+        limit = pLimit(most());
+        turns.set(cluster, limit);
+      }
+      return limit(() => {
+        signal.throwIfAborted();
+        return work();
+      });
+    },
+  };
+}

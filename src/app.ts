@@ -44,6 +44,7 @@ import { createPrecedence } from './provisioning/precedence.ts';
 import { checkReadiness } from './provisioning/readiness.ts';
 import { createReconciler } from './provisioning/reconciler.ts';
 import { createRunner } from './provisioning/runner.ts';
+import { createScheduledRuns } from './provisioning/scheduled-runs.ts';
 import { createProvisioning } from './provisioning/service.ts';
 import { createStandbys } from './provisioning/standbys.ts';
 import type { Failpoints, StepServices } from './provisioning/step.ts';
@@ -200,11 +201,20 @@ async function build(
     settings: provisioning,
     log,
   });
+  const scheduled = createScheduledRuns({
+    control,
+    queue,
+    runner,
+    runs,
+    watch,
+    settings: provisioning,
+    log,
+  });
   const serving = queue.start((operationId) => runner.resume(operationId));
   await orStopped(serving.catch(blameDatabase(config)));
   stack.defer(async () => {
     // First nothing new, then what runs, then what it has to tell.
-    await runs.stop();
+    await Promise.all([scheduled.stop(), runs.stop()]);
     await Promise.all([queue.stop(graceMs), runner.stop(graceMs), standbys.stop(graceMs)]);
     await eventLog.close();
   });
@@ -240,6 +250,7 @@ async function build(
     runs,
     batchLimit: createRateLimit(control, 'batch-tenants', provisioning.batchTenantsPerMinute),
     maxTenantsPerBatch: provisioning.maxTenantsPerBatch,
+    log,
   });
   // Made at once where DATA_DIR is ours, so that all keys are there to be saved after the first start.
   if (database.url === null && config.auth.mode === 'open') await loadSigningKey(database.dataDir);
@@ -288,6 +299,7 @@ async function build(
   });
   standbys.start();
   runs.start();
+  scheduled.start();
   const tending = setInterval(tendTemplates, tendingIntervalMs, services, log);
   stack.defer(() => {
     clearInterval(tending);

@@ -29,6 +29,8 @@ export interface Batch {
   /** Items, those that were refused included. */
   readonly total: number;
   readonly createdAt: Date;
+  /** When its first tenants begin; null: at once. */
+  readonly provisionAt: Date | null;
   /** Items that have not begun by then are cancelled. */
   readonly deadlineAt: Date;
   readonly finishedAt: Date | null;
@@ -41,6 +43,7 @@ const columns = {
   atomic: 'atomic',
   total: 'total',
   createdAt: 'created_at',
+  provisionAt: 'provision_at',
   deadlineAt: 'deadline_at',
   finishedAt: 'finished_at',
 } as const satisfies Record<keyof Batch, string>;
@@ -52,6 +55,8 @@ export interface NewBatch {
   readonly total: number;
   /** Seconds within which items have to begin. */
   readonly timeoutSeconds: number;
+  /** Null: at once. */
+  readonly provisionAt: Date | null;
   /** Whether it has items to make; without, it has failed already. */
   readonly hasItems: boolean;
 }
@@ -74,6 +79,7 @@ export async function insertBatch(trx: Control, batch: NewBatch): Promise<Batch>
       status: batch.hasItems ? 'RUNNING' : 'FAILED',
       atomic: batch.atomic,
       total: batch.total,
+      provision_at: batch.provisionAt,
       deadline_at: trx.raw("now() + ? * interval '1 second'", [batch.timeoutSeconds]),
       finished_at: batch.hasItems ? null : trx.fn.now(),
     })
@@ -146,10 +152,15 @@ export async function listBatchItems(control: Control, batchId: string): Promise
   ].sort((a, b) => a.index - b.index);
 }
 
-/** The batches that have not ended. */
+/** The batches that have not ended and whose time has come, or of which something was cancelled before. */
 export async function listRunningBatches(control: Control): Promise<string[]> {
   const rows = (await table(control)
     .where({ status: 'RUNNING' })
+    .whereRaw(
+      `(coalesce(provision_at <= now(), true) OR EXISTS (
+        SELECT FROM ${controlSchema}.operations item
+        WHERE item.batch_id = batches.id AND item.finished_at IS NOT NULL))`,
+    )
     .select('id')
     .options({ name: 'running_batches' })) as { id: string }[];
   return rows.map(({ id }) => id);
@@ -213,6 +224,8 @@ export interface BatchState {
   readonly total: number;
   /** Its deadline has passed. */
   readonly late: boolean;
+  /** Items whose time has not come. */
+  readonly scheduled: number;
   readonly queued: number;
   readonly running: number;
   readonly compensating: number;
@@ -234,6 +247,7 @@ export async function batchState(control: Control, id: string): Promise<BatchSta
 // A tenant that was purged meanwhile is gone: there is nothing to take back.
 const stateStatement = `
   SELECT batch.atomic, batch.total, batch.deadline_at <= now() AS late,
+    count(*) FILTER (WHERE item.status = 'SCHEDULED') AS scheduled,
     count(*) FILTER (WHERE item.status = 'QUEUED') AS queued,
     count(*) FILTER (WHERE item.status = 'RUNNING') AS running,
     count(*) FILTER (WHERE item.status = 'COMPENSATING') AS compensating,

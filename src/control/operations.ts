@@ -98,11 +98,13 @@ export interface NewOperation {
   readonly deadlineSeconds: number;
   /** Its place in a batch: it is QUEUED until somebody begins it. */
   readonly batch?: { readonly id: string; readonly index: number };
+  /** Whether its time has not come: it is SCHEDULED until then. */
+  readonly scheduled?: boolean;
 }
 
 /**
- * Inserts operations; answers by id. Those of no batch are RUNNING, held by the inserting instance at
- * fence 1.
+ * Inserts operations; answers by id. Those of no batch that are not for later are RUNNING, held by the
+ * inserting instance at fence 1.
  */
 export async function insertOperations(
   trx: Control,
@@ -113,7 +115,7 @@ export async function insertOperations(
       operations.map((operation) => ({
         id: operation.id,
         kind: operation.kind,
-        status: operation.batch === undefined ? 'RUNNING' : 'QUEUED',
+        status: statusOf(operation),
         tenant_id: operation.tenantId,
         batch_id: operation.batch?.id ?? null,
         batch_index: operation.batch?.index ?? null,
@@ -122,18 +124,28 @@ export async function insertOperations(
         request_id: operation.requestId,
         secrets_encrypted: operation.secretsEncrypted,
         deadline_at: trx.raw("now() + ? * interval '1 second'", [operation.deadlineSeconds]),
-        started_at: operation.batch === undefined ? trx.fn.now() : null,
+        started_at: statusOf(operation) === 'RUNNING' ? trx.fn.now() : null,
       })),
     )
     .returning(Object.values(operationColumns))
     .options({
-      name: `insert_operations_${operations.length}${operations[0]?.batch === undefined ? '' : '_queued'}`,
+      // Those that begin at once have another text: never in one statement with those that wait.
+      name: `insert_operations_${operations.length}${operations.every(waits) ? '_waiting' : ''}`,
     })) as Record<string, unknown>[];
   return new Map(
     rows
       .map((row) => fromRow<Operation>(operationColumns, row))
       .map((operation) => [operation.id, operation]),
   );
+}
+
+function waits(operation: NewOperation): boolean {
+  return statusOf(operation) !== 'RUNNING';
+}
+
+function statusOf({ batch, scheduled }: NewOperation): 'RUNNING' | 'QUEUED' | 'SCHEDULED' {
+  if (scheduled === true) return 'SCHEDULED';
+  return batch === undefined ? 'RUNNING' : 'QUEUED';
 }
 
 /** Inserts one operation: see `insertOperations`. */

@@ -105,10 +105,11 @@ export type NewTenant = Pick<
   | 'settings'
   | 'isolation'
   | 'deletionProtection'
+  | 'provisionAt'
 >;
 
 /**
- * Inserts tenants as PROVISIONING; answers by id. Broken constraints name `tenants_slug_taken` or
+ * Inserts tenants as PROVISIONING, or as SCHEDULED where they have a time; answers by id. Broken constraints name `tenants_slug_taken` or
  * `tenants_domain_taken`.
  */
 export async function insertTenants(
@@ -123,7 +124,8 @@ export async function insertTenants(
         name: tenant.name,
         slug: tenant.slug,
         environment: tenant.environment,
-        status: 'PROVISIONING',
+        status: tenant.provisionAt === null ? 'PROVISIONING' : 'SCHEDULED',
+        provision_at: tenant.provisionAt,
         domain: tenant.domain,
         description: tenant.description,
         email: tenant.email,

@@ -210,6 +210,54 @@ mutation CreateBatch {
   }
 }
 
+# 11. Made at its time, its names taken at once. Put a
+#     moment to come in the place of the text.
+mutation ScheduleTenant {
+  createTenant(
+    input: { name: "Hooli", provisionAt: "a moment to come" }
+  ) {
+    tenant {
+      status
+      provisionAt
+    }
+    operation {
+      id
+      status
+    }
+    userErrors {
+      code
+      message
+    }
+  }
+}
+
+# 12. As long as it has not begun: the names are free
+#     again.
+mutation CancelOperation {
+  cancelOperation(input: { id: "the operation's id" }) {
+    operation {
+      status
+    }
+    userErrors {
+      code
+      message
+    }
+  }
+}
+
+# 13. Connects with the tenants' own credentials, and
+#     looks whether all is there.
+query Health {
+  tenantHealth {
+    tenant {
+      name
+    }
+    status
+    latencyMs
+    error
+  }
+}
+
 query WhoAmI {
   viewer {
     subject

@@ -1,4 +1,5 @@
-import { findBatch, type Batch, type BatchItem } from '../control/batches.ts';
+import { z } from 'zod';
+import { batchState, findBatch, type Batch, type BatchItem } from '../control/batches.ts';
 import { findIdempotencyRecord, listBatchApiKeys } from '../control/idempotency.ts';
 import { failure, type Failure } from '../errors.ts';
 import { inItem, type ItemReservation } from './batch-choice.ts';
@@ -12,12 +13,15 @@ import { idempotencyMismatch, idempotencyOf, type Idempotency } from './idempote
 import { apiKeyPurpose } from './record-tenant.ts';
 import type { Request } from './request.ts';
 import type { ReserveServices } from './reservation.ts';
+import { provisionTime } from './schedule.ts';
 
 export interface CreateTenantsBatchOptions {
   readonly tenants: readonly CreateTenantOptions[];
   /** Default false: each by itself. */
   readonly atomic?: boolean | null | undefined;
   readonly idempotencyKey?: string | null | undefined;
+  /** When they are to be made, where one says nothing else. */
+  readonly provisionAt?: Date | null | undefined;
   /** Default true: resolve when all have ended. */
   readonly wait?: boolean | null | undefined;
 }
@@ -48,6 +52,8 @@ export interface BatchCreationOptions extends Omit<CreationOptions, 'outcomes' |
   readonly maxTenantsPerBatch: number;
 }
 
+const batchTime = z.object({ provisionAt: provisionTime().nullish() });
+
 // An answer that waits comes at the latest this long after the last item's deadline.
 const waitBeyondDeadlineMs = 15_000;
 
@@ -67,11 +73,13 @@ export function createBatchCreation(options: BatchCreationOptions): CreateTenant
     if (replayed !== null) return replayed; // costs the caller nothing of its limit
     const size = sizeProblem(input.tenants.length, maxTenantsPerBatch);
     if (size !== null) return refused(size);
+    const moment = parseCommand(batchTime, { provisionAt: input.provisionAt }, ['input']);
+    if ('failures' in moment) return refused(...moment.failures);
     await countCreations(request, options.creationLimit, input.tenants.length);
 
     const room = new Map<string, number>();
     for (;;) {
-      const checked = checkItems(request, input.tenants, room);
+      const checked = checkItems(request, input, room);
       const refusals = checked.filter((item) => 'failures' in item);
       const items = checked.flatMap((item) => ('failures' in item ? [] : [item]));
       const atomic = input.atomic ?? false;
@@ -106,17 +114,23 @@ export function createBatchCreation(options: BatchCreationOptions): CreateTenant
   /** Every item's problems at once, or where it goes. Clusters in `room` take no more than that. */
   function checkItems(
     request: Request,
-    tenants: readonly CreateTenantOptions[],
+    { atomic, provisionAt, tenants }: CreateTenantsBatchOptions,
     room: ReadonlyMap<string, number>,
   ): (ItemReservation | Pick<BatchItem, 'index' | 'failures'>)[] {
     const placed = new Map<string, number>();
     return tenants.map((tenant, index) => {
-      const { idempotencyKey, wait, ...payload } = tenant;
+      const { idempotencyKey, wait, ...own } = tenant;
+      const payload = { ...own, provisionAt: own.provisionAt ?? provisionAt };
       const parsed = parseCommand(schema, payload, ['input']);
       const failures = [
         ...('failures' in parsed ? parsed.failures : []),
         ...refuseForCaller(request.caller, payload),
-        ...notInBatch({ idempotencyKey, wait }),
+        ...notInBatch({
+          idempotencyKey,
+          wait,
+          // All at once, or all are undone: not some of them some day.
+          ...(atomic === true ? { provisionAt: own.provisionAt } : {}),
+        }),
       ];
       const full = new Set(
         [...room].filter(([name, free]) => (placed.get(name) ?? 0) >= free).map(([name]) => name),
@@ -165,12 +179,17 @@ export function createBatchCreation(options: BatchCreationOptions): CreateTenant
     return settle(batch, waits, new Map(apiKeys));
   }
 
+  /** Nobody waits for what begins some day. */
+  async function isForLater(batchId: string): Promise<boolean> {
+    return ((await batchState(control, batchId))?.scheduled ?? 0) > 0;
+  }
+
   async function settle(
     accepted: Batch,
     waits: boolean,
     apiKeys: ReadonlyMap<string, string>,
   ): Promise<BatchOutcome> {
-    if (!waits || accepted.finishedAt !== null) {
+    if (!waits || accepted.finishedAt !== null || (await isForLater(accepted.id))) {
       return { batch: accepted, apiKeys: shownKeys(accepted, apiKeys), failures: [] };
     }
     const left = accepted.deadlineAt.getTime() - Date.now();

@@ -16,14 +16,16 @@ export function nextMove(
   state: BatchState,
   { batchTimeoutSeconds }: { readonly batchTimeoutSeconds: number },
 ): Move {
-  const { atomic, compensating, failed, late, queued, running, succeeded } = state;
+  const { atomic, compensating, failed, late, queued, running, scheduled, succeeded } = state;
   const broken = atomic && failed + compensating > 0;
   if (queued > 0 && late) {
     const message = `Cancelled: it had not begun within the ${batchTimeoutSeconds} s of its batch`;
     return { kind: 'CANCEL', message, rolledBack: false };
   }
-  if (queued > 0 && broken) return { kind: 'CANCEL', message: rolledBack, rolledBack: true };
-  if (queued + running > 0) return { kind: 'WAIT' };
+  if (queued + scheduled > 0 && broken) {
+    return { kind: 'CANCEL', message: rolledBack, rolledBack: true };
+  }
+  if (scheduled + queued + running > 0) return { kind: 'WAIT' };
   if (broken && succeeded > 0) return { kind: 'ROLL_BACK', message: rolledBack };
   if (compensating > 0) return { kind: 'WAIT' };
   return { kind: 'END', status: endStatus(state) };

@@ -21,6 +21,7 @@ import {
   type PlannedTenant,
 } from './record-tenant.ts';
 import type { Reserved, ReserveServices } from './reservation.ts';
+import { secondsUntil } from './schedule.ts';
 import type { ClaimedStandby, StandbyClaims } from './standby-claims.ts';
 
 /** A checked request for a batch. */
@@ -109,13 +110,15 @@ async function recordBatch(
     throw new Refused(...ordered.flatMap(({ failures }) => failures));
   }
   const batchId = randomUUID();
+  const until = Math.max(0, ...chosen.map(({ item }) => secondsUntil(item.command.provisionAt)));
   const [batch, claims] = await sentTogether([
     insertBatch(trx, {
       id: batchId,
       partner,
       atomic,
       total,
-      timeoutSeconds: settings.batchTimeoutSeconds,
+      timeoutSeconds: settings.batchTimeoutSeconds + until,
+      provisionAt: chosen.some(isForNow) ? null : firstOf(chosen),
       hasItems: chosen.length > 0,
     }),
     claimFor(trx, standbys, chosen),
@@ -128,7 +131,7 @@ async function recordBatch(
   }));
   const [reserved] = await sentTogether([
     recordPlanned(trx, services, planned, (ids) =>
-      queue.enqueueWaiting(trx, ids, settings.batchTimeoutSeconds),
+      queue.enqueueWaiting(trx, ids, settings.batchTimeoutSeconds + until),
     ),
     idempotency === null
       ? null
@@ -137,7 +140,7 @@ async function recordBatch(
           operationId: null,
           batchId,
           apiKeyEncrypted: null,
-          ttlHours: settings.idempotencyTtlHours,
+          ttlHours: settings.idempotencyTtlHours + Math.ceil(until / 3600),
         }),
   ]);
   if (idempotency !== null) {
@@ -161,11 +164,12 @@ async function claimFor(
   chosen: Choice['chosen'],
 ): Promise<ReadonlyMap<number, ClaimedStandby>> {
   const claims = new Map<number, ClaimedStandby>();
-  const placed = chosen.map(({ item: { cluster, command } }, place) => ({
-    place,
-    cluster: cluster.name,
-    isolation: command.isolation,
-  }));
+  // Nothing stands by for days: what is made later looks for a place then.
+  const placed = chosen.flatMap(({ item: { cluster, command } }, place) =>
+    command.provisionAt === undefined
+      ? [{ place, cluster: cluster.name, isolation: command.isolation }]
+      : [],
+  );
   const pools = Map.groupBy(placed, ({ cluster, isolation }) => `${isolation} ${cluster}`);
   for (const [, items] of [...pools].sort(([a], [b]) => (a < b ? -1 : 1))) {
     const [first] = items;
@@ -178,6 +182,20 @@ async function claimFor(
     }
   }
   return claims;
+}
+
+interface Chosen {
+  readonly item: ItemReservation;
+}
+
+function isForNow({ item: { command } }: Chosen): boolean {
+  return command.provisionAt === undefined;
+}
+
+/** When the first of them begins; null: there are none. */
+function firstOf(chosen: readonly Chosen[]): Date | null {
+  const moments = chosen.flatMap(({ item: { command } }) => command.provisionAt?.getTime() ?? []);
+  return moments.length === 0 ? null : new Date(Math.min(...moments));
 }
 
 /** Counts under locks that are held until the commit, taken in one order by everybody. */

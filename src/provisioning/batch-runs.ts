@@ -10,7 +10,9 @@ import {
   lockBatch,
   reopenItems,
 } from '../control/batches.ts';
+import { appendAudit } from '../control/audit.ts';
 import type { Operation } from '../control/operations.ts';
+import { cancelScheduled, tellCancelled } from '../control/scheduled.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
 import { nextMove } from './batch-moves.ts';
 import type { Precedence } from './precedence.ts';
@@ -46,6 +48,10 @@ export interface BatchRuns {
   accept(reserved: readonly Reserved[]): void;
   /** Resolves when a batch has ended, here or elsewhere, or after `timeoutMs` milliseconds. */
   waitForEnd(batchId: string, timeoutMs: number): Promise<void>;
+  /** Does what is next for a batch, if anything. Never rejects. */
+  advance(batchId: string): Promise<void>;
+  /** Undoes an item that was cancelled before it had begun. Never rejects. */
+  undo(batchId: string, operationId: string): Promise<void>;
   /** Begins nothing more. What runs is the runner's. */
   stop(): Promise<void>;
 }
@@ -131,7 +137,10 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
       if (nextMove(state, settings).kind === 'WAIT') return;
       const undo = await control.transaction((trx) => move(trx, batchId));
       for (const id of undo) void undoing(() => undoItem(batchId, id));
-      if ((await batchState(control, batchId)) === null) tellEnd(batchId);
+      const left = await batchState(control, batchId);
+      if (left === null) tellEnd(batchId);
+      else if (undo.length === 0 && nextMove(left, settings).kind !== 'WAIT')
+        await advance(batchId);
     } catch (error) {
       log.warn({ err: error, batchId }, 'a batch could not be brought forward; it is tried again');
     }
@@ -149,6 +158,7 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
       case 'CANCEL': {
         const ids = await cancelQueuedItems(trx, batchId, next);
         await queue.lease(trx, ids);
+        if (next.rolledBack) await cancelLaterItems(trx, batchId, next.message);
         return ids;
       }
       case 'ROLL_BACK': {
@@ -162,6 +172,26 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
       default:
         return next satisfies never;
     }
+  }
+
+  /** Of those whose time has not come nothing was made: they end at once. */
+  async function cancelLaterItems(
+    trx: Knex.Transaction,
+    batchId: string,
+    message: string,
+  ): Promise<void> {
+    const reason = { code: 'PROVISIONING_FAILED', message, rolledBack: true } as const;
+    const cancelled = await cancelScheduled(trx, { batchId }, reason);
+    await Promise.all(cancelled.map(({ id }) => queue.complete(trx, id)));
+    await appendAudit(
+      trx,
+      ...cancelled.map(({ actor, partner, requestId, tenantId }) => {
+        const entry = { actor, partner, requestId, tenantId, ipAddress: null };
+        const change = { fromStatus: 'SCHEDULED', toStatus: 'FAILED' } as const;
+        return { ...entry, ...change, action: 'releaseTenant', outcome: 'COMPENSATED' } as const;
+      }),
+    );
+    await tellCancelled(trx, cancelled);
   }
 
   async function undoItem(batchId: string, operationId: string): Promise<void> {
@@ -207,9 +237,14 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
     },
 
     accept(reserved) {
-      for (const item of reserved) known.set(item.operation.id, item);
+      for (const item of reserved) {
+        if (item.operation.status === 'QUEUED') known.set(item.operation.id, item);
+      }
       look();
     },
+
+    advance,
+    undo: undoItem,
 
     async waitForEnd(batchId, timeoutMs) {
       const { promise, resolve } = Promise.withResolvers<undefined>();

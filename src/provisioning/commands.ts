@@ -10,6 +10,7 @@ import {
   slugMaxLengthBehind,
   slugPattern,
 } from './names.ts';
+import { provisionTime } from './schedule.ts';
 import { maxIdentifierBytes } from '../postgres/identifiers.ts';
 
 export const databaseNamings = ['TENANT_ID', 'SLUG'] as const;
@@ -53,6 +54,7 @@ export function createTenantSchema(rules: CommandRules) {
         },
       })),
       deletionProtection: optional(z.boolean()).transform((value) => value ?? false),
+      provisionAt: optional(provisionTime()),
     })
     .refine(({ isolation, schemaName }) => isolation === 'SCHEMA' || schemaName === undefined, {
       path: ['schemaName'],

@@ -91,6 +91,10 @@ export function createCreation(options: CreationOptions): CreateTenant {
       // The other request failed and freed the key between the two looks.
       return replayed ?? createTenant(request, input);
     }
+    if (outcome.reserved.operation.status === 'SCHEDULED') {
+      const { operation, tenant } = outcome.reserved;
+      return { tenant, operation, apiKey: null, failures: [] };
+    }
     const remainingMs = reserve.settings.operationTimeoutSeconds * 1000;
     const accepted = { ...outcome.reserved, remainingMs, percent: 0 };
     return outcomes.run(accepted, waits, outcome.reserved.apiKey);

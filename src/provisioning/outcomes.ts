@@ -69,7 +69,8 @@ export function createOutcomes(options: {
       const operation = await findOperation(control, scopeOf(request.caller), record.operationId);
       if (operation === null) return null;
       if (operation.finishedAt === null) {
-        if (!waits) {
+        // Nobody waits for what begins some day.
+        if (!waits || operation.status === 'SCHEDULED') {
           const tenant = await findTenant(control, null, { id: operation.tenantId });
           return { tenant, operation, apiKey: null, failures: [] };
         }

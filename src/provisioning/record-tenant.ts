@@ -22,6 +22,7 @@ import { tenantRoles, withRandomEnding } from './names.ts';
 import type { ClusterRoom } from './placement.ts';
 import type { Reservation, Reserved, ReserveServices, ReserveSettings } from './reservation.ts';
 import type { ClaimedStandby } from './standby-claims.ts';
+import { secondsUntil } from './schedule.ts';
 import { taken } from './taken.ts';
 import { operationSecretsPurpose, type OperationSecrets, type RunFindings } from './step.ts';
 
@@ -67,10 +68,15 @@ export async function recordTenant(
   await takeRoom(trx, reservation.cluster);
   const [slug, claimed] = await Promise.all([
     command.slug ?? freeSlug(trx, wantedSlug, slugRoom),
-    standbys.claim(trx, reservation.cluster.name, command.isolation),
+    command.provisionAt === undefined
+      ? standbys.claim(trx, reservation.cluster.name, command.isolation)
+      : null,
   ]);
   const planned = planTenant(services, reservation, slug, claimed, findings);
-  if (claimed === null) {
+  const until = secondsUntil(command.provisionAt);
+  if (command.provisionAt !== undefined) {
+    // Whoever begins it finds everything out anew.
+  } else if (claimed === null) {
     findings.verifier = scramVerifier(planned.plan.secrets.password);
     findings.verifier.catch(() => undefined); // told to whoever uses it
   } else {
@@ -80,7 +86,11 @@ export async function recordTenant(
   }
   const { tenantId, operationId } = planned.plan;
   const [[reserved]] = await sentTogether([
-    recordPlanned(trx, services, [planned], ([id]) => services.queue.enqueue(trx, id ?? '')),
+    recordPlanned(trx, services, [planned], ([id = '']) =>
+      command.provisionAt === undefined
+        ? services.queue.enqueue(trx, id)
+        : services.queue.enqueueWaiting(trx, [id], until + beginWithinSeconds),
+    ),
     idempotency === null
       ? null
       : insertIdempotencyRecord(trx, idempotency.key, {
@@ -90,12 +100,16 @@ export async function recordTenant(
             planned.apiKey === null
               ? null
               : keyRing.seal(planned.apiKey.key, apiKeyPurpose, tenantId),
-          ttlHours: settings.idempotencyTtlHours,
+          // What is made later is asked for again later.
+          ttlHours: settings.idempotencyTtlHours + Math.ceil(until / 3600),
         }),
   ]);
   if (reserved === undefined) throw new Error('the recorded tenant did not come back');
   return reserved;
 }
+
+// By then some instance has begun it; until it does, its job comes again and again.
+const beginWithinSeconds = 60;
 
 /** What a reservation comes to: ids, names, secrets and an API key, before anything is recorded. */
 export interface PlannedTenant {
@@ -164,6 +178,7 @@ export async function recordPlanned(
         settings: command.settings,
         isolation: command.isolation,
         deletionProtection: command.deletionProtection,
+        provisionAt: command.provisionAt ?? null,
       })),
     ),
     insertTenantDatabases(
@@ -187,7 +202,9 @@ export async function recordPlanned(
         actor: reservation.actor,
         requestId: reservation.requestId,
         secretsEncrypted: plan.secretsEncrypted,
-        deadlineSeconds: settings.operationTimeoutSeconds,
+        scheduled: reservation.command.provisionAt !== undefined,
+        deadlineSeconds:
+          secondsUntil(reservation.command.provisionAt) + settings.operationTimeoutSeconds,
         ...(batch === undefined ? {} : { batch }),
       })),
     ),
@@ -217,7 +234,7 @@ export async function recordPlanned(
         action: 'createTenant',
         tenantId,
         fromStatus: null,
-        toStatus: 'PROVISIONING',
+        toStatus: reservation.command.provisionAt === undefined ? 'PROVISIONING' : 'SCHEDULED',
         outcome: 'ACCEPTED',
         requestId: reservation.requestId,
       })),

@@ -1,9 +1,11 @@
+import type { Logger } from 'pino';
 import { createApiKeys, type ApiKeys, type ApiKeysOptions } from './api-keys.ts';
 import {
   createBatchCreation,
   type BatchCreationOptions,
   type CreateTenantsBatch,
 } from './batch-creation.ts';
+import { createCancellation, type CancelOperation } from './cancellation.ts';
 import { createCreation, type CreateTenant, type CreationOptions } from './creation.ts';
 import type { RateLimit } from '../control/rate-limits.ts';
 import { createLifecycle, type Lifecycle, type LifecycleOptions } from './lifecycle.ts';
@@ -19,6 +21,7 @@ export interface ProvisioningService extends Lifecycle, ApiKeys {
   readonly createTenantsBatch: CreateTenantsBatch;
   readonly updateTenant: UpdateTenant;
   readonly revealTenantConnection: RevealTenantConnection;
+  readonly cancelOperation: CancelOperation;
 }
 
 export interface ProvisioningOptions
@@ -29,6 +32,7 @@ export interface ProvisioningOptions
   readonly apiKeyOverlapSeconds: ApiKeysOptions['apiKeyOverlapSeconds'];
   /** As `creationLimit`, for tenants in batches. */
   readonly batchLimit: RateLimit | null;
+  readonly log: Logger;
 }
 
 /** Builds the domain's front door. */
@@ -44,6 +48,7 @@ export function createProvisioning(options: ProvisioningOptions): ProvisioningSe
     createTenantsBatch: createBatchCreation({ ...options, creationLimit: options.batchLimit }),
     updateTenant: createUpdate({ control, rules: options.rules, ...settings }),
     revealTenantConnection: createReveal({ control, keyRing }),
+    cancelOperation: createCancellation({ control, queue, ...options, ...settings }),
     ...createApiKeys({
       ...settings,
       control,

@@ -19,12 +19,12 @@ import { UserError } from './user-error.ts';
 const BatchStatus = builder.enumType('BatchStatus', {
   description: 'How far a batch is.',
   values: described(batchStatuses, {
-    RUNNING: 'Under way.',
+    RUNNING: 'Under way, or still to begin.',
     SUCCEEDED: 'All tenants were made.',
     PARTIALLY_FAILED: 'Some were made, some were not.',
     FAILED: 'None was made.',
     ROLLED_BACK: 'Atomic, and one failed: none is left.',
-    CANCELLED: 'None had begun in time.',
+    CANCELLED: 'None had begun: not in time, or cancelled before.',
   }),
 });
 
@@ -46,9 +46,9 @@ const BatchSummary = builder.objectRef<Batch>('BatchSummary').implement({
     }),
     processingTimeMs: t.int({
       nullable: false,
-      description: 'Milliseconds from its acceptance to its end, or until now.',
-      resolve: ({ createdAt, finishedAt }) =>
-        Math.max(0, (finishedAt ?? new Date()).getTime() - createdAt.getTime()),
+      description: 'Milliseconds from its acceptance, or its time, to its end, or until now.',
+      resolve: ({ createdAt, finishedAt, provisionAt }) =>
+        Math.max(0, (finishedAt ?? new Date()).getTime() - (provisionAt ?? createdAt).getTime()),
     }),
   }),
 });

@@ -65,6 +65,11 @@ export const CreateTenantInput = builder.inputType('CreateTenantInput', {
     industry: t.string({ description: 'Line of business, at most 255 characters.' }),
     settings: t.field({ type: TenantSettingsInput, description: 'Features and limits.' }),
     deletionProtection: t.boolean({ description: 'While set, delete and purge are refused.' }),
+    provisionAt: t.field({
+      type: 'DateTime',
+      description:
+        'Make it then, not now; at most 366 days ahead. Its names are taken at once, and the answer comes at once.',
+    }),
     idempotencyKey: t.string({
       description:
         '1 to 255 characters. The same key with the same input is the same tenant, never a second one.',

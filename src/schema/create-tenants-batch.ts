@@ -16,6 +16,11 @@ const CreateTenantsBatchInput = builder.inputType('CreateTenantsBatchInput', {
       description:
         'true: all or nothing; what was made is undone when one fails. Default false: each by itself.',
     }),
+    provisionAt: t.field({
+      type: 'DateTime',
+      description:
+        'Make them then, not now; at most 366 days ahead. A tenant may have a time of its own, but for an atomic batch.',
+    }),
     idempotencyKey: t.string({
       description:
         '1 to 255 characters. The same key with the same input is the same batch, never a second one.',

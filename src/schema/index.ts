@@ -15,6 +15,7 @@ import './update-tenant.ts';
 import './reveal-tenant-connection.ts';
 import './audit.ts';
 import './drift.ts';
+import './cancel-operation.ts';
 import './health.ts';
 
 /** The GraphQL schema; built once, since types are registered by loading their files. */

@@ -128,6 +128,11 @@ export const TenantType = builder.objectRef<Tenant>('Tenant').implement({
       nullable: false,
       description: 'When it last changed.',
     }),
+    provisionAt: t.expose('provisionAt', {
+      type: 'DateTime',
+      nullable: true,
+      description: 'When it is, or was, to be made; null: at once.',
+    }),
     activatedAt: t.expose('activatedAt', {
       type: 'DateTime',
       nullable: true,

@@ -148,6 +148,12 @@ export const fields: Readonly<Record<string, Line<string>>> = {
     ({ tenantId }) =>
       `revealTenantConnection(input: { id: "${tenantId}" }) { connectionString userErrors { code } }`,
   ),
+  'Mutation.cancelOperation': line(
+    'tenant:create',
+    // It has ended: whoever may see it is told so, and of whom it is.
+    ({ operationId }) =>
+      `cancelOperation(input: { id: "${operationId}" }) { operation { tenant { id } } userErrors { message } }`,
+  ),
   'Subscription.tenantProvisioningProgress': line(
     'tenant:read',
     ({ operationId }) => `tenantProvisioningProgress(operationId: "${operationId}") { tenantId }`,

@@ -69,10 +69,14 @@ export async function holdUntoldOperations(
   }));
 }
 
-/** Ids of operations that were accepted `seconds` ago or more and have not ended. */
+/**
+ * Ids of operations that were accepted `seconds` ago or more and have not ended. Those whose time has not
+ * come are left out: whoever begins one gives it a job.
+ */
 export async function listOpenOperations(control: Control, seconds: number): Promise<string[]> {
   const rows = (await operationTable(control)
     .whereNull('finished_at')
+    .whereNot('status', 'SCHEDULED')
     .whereRaw("created_at < now() - ? * interval '1 second'", [seconds])
     .select('id')) as { id: string }[];
   return rows.map(({ id }) => id);

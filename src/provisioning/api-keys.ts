@@ -15,7 +15,13 @@ import type { KeyRing } from '../crypto/envelope.ts';
 import { failure, type Failure } from '../errors.ts';
 import { brokenConstraint } from '../postgres/error-codes.ts';
 import { scopeOf } from './caller.ts';
-import { idempotencyMismatch, idempotencyOf, type Idempotency } from './idempotency.ts';
+import {
+  findUse,
+  idempotencyMismatch,
+  idempotencyOf,
+  recordUse,
+  type Idempotency,
+} from './idempotency.ts';
 import { looksLikeUuid } from './names.ts';
 import type { Request } from './request.ts';
 import { apiKeyPurpose } from './record-tenant.ts';
@@ -39,6 +45,7 @@ export interface RevokeApiKeyInput {
   /** The tenant's. */
   readonly id: string;
   readonly apiKeyId: string;
+  readonly idempotencyKey?: string | null | undefined;
 }
 
 export interface RevokeApiKeyOutcome {
@@ -89,14 +96,29 @@ export function createApiKeys(options: ApiKeysOptions): ApiKeys {
     }
   }
 
-  return {
-    rotateTenantApiKey,
+  async function revokeTenantApiKey(
+    request: Request,
+    input: RevokeApiKeyInput,
+  ): Promise<RevokeApiKeyOutcome> {
+    const { idempotencyKey, ...payload } = input;
+    const keyed = idempotencyOf(request, 'revokeTenantApiKey', idempotencyKey ?? null, payload);
+    if ('failures' in keyed) return notRevoked(...keyed.failures);
+    const { idempotency } = keyed;
+    const found = await findUse(control, idempotency);
+    if (found !== null && 'failures' in found) return notRevoked(...found.failures);
+    if (!looksLikeUuid(input.id)) return notRevoked(notFound());
+    try {
+      // Done again, it changes nothing: a replay needs no answer of its own.
+      return await control.transaction((trx) =>
+        revoke(trx, options, request, input, found === null ? idempotency : null),
+      );
+    } catch (error) {
+      if (brokenConstraint(error) !== 'idempotency_records_pkey') throw error;
+      return await revokeTenantApiKey(request, input); // an equal request was faster
+    }
+  }
 
-    revokeTenantApiKey(request, { id, apiKeyId }) {
-      if (!looksLikeUuid(id)) return Promise.resolve(notRevoked(notFound()));
-      return control.transaction((trx) => revoke(trx, request, id, apiKeyId));
-    },
-  };
+  return { rotateTenantApiKey, revokeTenantApiKey };
 }
 
 async function rotate(
@@ -136,9 +158,10 @@ async function rotate(
 
 async function revoke(
   trx: Knex.Transaction,
+  { idempotencyTtlHours }: ApiKeysOptions,
   request: Request,
-  tenantId: string,
-  apiKeyId: string,
+  { apiKeyId, id: tenantId }: RevokeApiKeyInput,
+  idempotency: Idempotency | null,
 ): Promise<RevokeApiKeyOutcome> {
   const tenant = await lockTenant(trx, scopeOf(request.caller), tenantId);
   if (tenant === null || isGone(tenant)) return notRevoked(notFound());
@@ -147,6 +170,7 @@ async function revoke(
     const message = 'This tenant has no API key with this id';
     return notRevoked(failure('NOT_FOUND', message, ['input', 'apiKeyId']));
   }
+  if (idempotency !== null) await recordUse(trx, idempotency, tenantId, idempotencyTtlHours);
   if (revoked === 'DONE') await audit(trx, request, tenant, 'revokeTenantApiKey', apiKeyId);
   return { tenant, failures: [] };
 }

@@ -1,7 +1,6 @@
 import type { Knex } from 'knex';
 import type { Logger } from 'pino';
 import { appendAudit } from '../control/audit.ts';
-import { findIdempotencyRecord, insertIdempotencyRecord } from '../control/idempotency.ts';
 import { findOperation, type Operation } from '../control/operations.ts';
 import {
   cancelQueuedItem,
@@ -15,7 +14,7 @@ import type { OperationQueue } from '../jobs/operation-queue.ts';
 import { brokenConstraint } from '../postgres/error-codes.ts';
 import type { BatchRuns } from './batch-runs.ts';
 import { scopeOf } from './caller.ts';
-import { idempotencyMismatch, idempotencyOf, type Idempotency } from './idempotency.ts';
+import { findUse, idempotencyOf, recordUse, type Idempotency } from './idempotency.ts';
 import { looksLikeUuid } from './names.ts';
 import type { Request } from './request.ts';
 
@@ -31,7 +30,11 @@ export interface OperationOutcome {
  */
 export type CancelOperation = (
   request: Request,
-  input: { readonly id: string },
+  input: {
+    /** The operation's. */
+    readonly id: string;
+    readonly idempotencyKey?: string | null | undefined;
+  },
 ) => Promise<OperationOutcome>;
 
 export interface CancellationOptions {
@@ -53,7 +56,8 @@ export function createCancellation(options: CancellationOptions): CancelOperatio
   const { control, log, runs } = options;
 
   return async function cancelOperation(request, input): Promise<OperationOutcome> {
-    const keyed = idempotencyOf(request, 'cancelOperation', null, input);
+    const { idempotencyKey, ...payload } = input;
+    const keyed = idempotencyOf(request, 'cancelOperation', idempotencyKey ?? null, payload);
     if ('failures' in keyed) return refused(...keyed.failures);
     const { idempotency } = keyed;
     const replayed = await replay(control, request, input.id, idempotency);
@@ -63,7 +67,10 @@ export function createCancellation(options: CancellationOptions): CancelOperatio
       const accepted = await control.transaction((trx) =>
         accept(trx, options, request, input.id, idempotency),
       );
-      if ('failures' in accepted) return accepted;
+      if ('failures' in accepted) {
+        // An equal request may have been faster: then its answer is this one's too.
+        return (await replay(control, request, input.id, idempotency)) ?? accepted;
+      }
       const { operation } = accepted;
       if (operation.status === 'CANCELLED') {
         await tellCancelled(control, [operation]).catch((error: unknown) => {
@@ -106,13 +113,7 @@ async function accept(
   }
   if (idempotency !== null) {
     // By the tenant: what is kept under the operation goes with it.
-    await insertIdempotencyRecord(trx, idempotency.key, {
-      payloadHash: idempotency.payloadHash,
-      operationId: null,
-      tenantId: found.tenantId,
-      apiKeyEncrypted: null,
-      ttlHours: idempotencyTtlHours,
-    });
+    await recordUse(trx, idempotency, found.tenantId, idempotencyTtlHours);
   }
   await appendAudit(trx, {
     actor: request.caller.subject,
@@ -135,10 +136,9 @@ async function replay(
   id: string,
   idempotency: Idempotency | null,
 ): Promise<OperationOutcome | null> {
-  if (idempotency === null) return null;
-  const record = await findIdempotencyRecord(control, idempotency.key);
-  if (record === null) return null;
-  if (!record.payloadHash.equals(idempotency.payloadHash)) return refused(idempotencyMismatch());
+  const found = await findUse(control, idempotency);
+  if (found === null) return null;
+  if ('failures' in found) return refused(...found.failures);
   const operation = await findOperation(control, scopeOf(caller), id);
   return operation === null ? refused(notFound()) : { operation, failures: [] };
 }

@@ -1,5 +1,10 @@
 import { createHash } from 'node:crypto';
-import type { IdempotencyKey } from '../control/idempotency.ts';
+import type { Control } from '../control/database.ts';
+import {
+  findIdempotencyRecord,
+  insertIdempotencyRecord,
+  type IdempotencyKey,
+} from '../control/idempotency.ts';
 import { failure, type Failure } from '../errors.ts';
 import { identityOf } from './caller.ts';
 import { idempotencyKeySchema, parseCommand } from './commands.ts';
@@ -41,6 +46,40 @@ export function idempotencyOf(
 export function idempotencyMismatch(): Failure {
   const message = 'This idempotency key was used with another payload';
   return failure('IDEMPOTENCY_MISMATCH', message, ['input', 'idempotencyKey']);
+}
+
+/**
+ * Whether a key was used for a change that needs no operation; null: it was not.
+ *
+ * @returns the tenant of the change, or the failure of a key that was used for something else
+ */
+export async function findUse(
+  control: Control,
+  idempotency: Idempotency | null,
+): Promise<{ readonly tenantId: string } | { readonly failures: readonly Failure[] } | null> {
+  if (idempotency === null) return null;
+  const record = await findIdempotencyRecord(control, idempotency.key);
+  if (record === null) return null;
+  if (!record.payloadHash.equals(idempotency.payloadHash)) {
+    return { failures: [idempotencyMismatch()] };
+  }
+  return { tenantId: record.tenantId ?? '' };
+}
+
+/** Records that a key was used for a change that needs no operation, in the transaction of the change. */
+export async function recordUse(
+  trx: Control,
+  { key, payloadHash }: Idempotency,
+  tenantId: string,
+  ttlHours: number,
+): Promise<void> {
+  await insertIdempotencyRecord(trx, key, {
+    payloadHash,
+    operationId: null,
+    tenantId,
+    apiKeyEncrypted: null,
+    ttlHours,
+  });
 }
 
 /** SHA-256 over the payload as sent, fields in the order of their names, absent and null alike. */

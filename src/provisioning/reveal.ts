@@ -4,7 +4,9 @@ import { sealedConnectionOf } from '../control/tenant-databases.ts';
 import { lockTenant } from '../control/tenants.ts';
 import type { KeyRing } from '../crypto/envelope.ts';
 import { failure, type Failure } from '../errors.ts';
+import { brokenConstraint } from '../postgres/error-codes.ts';
 import { scopeOf } from './caller.ts';
+import { findUse, idempotencyOf, recordUse, type Idempotency } from './idempotency.ts';
 import { looksLikeUuid } from './names.ts';
 import type { Request } from './request.ts';
 import { connectionStringPurpose } from './steps/encrypt-credentials.ts';
@@ -21,41 +23,71 @@ export interface RevealOutcome {
  */
 export type RevealTenantConnection = (
   request: Request,
-  input: { readonly id: string },
+  input: RevealInput,
 ) => Promise<RevealOutcome>;
 
-/** Builds `revealTenantConnection`. */
-export function createReveal({
-  control,
-  keyRing,
-}: {
+export interface RevealInput {
+  /** The tenant's. */
+  readonly id: string;
+  /** A retry with it is told again, and recorded again. */
+  readonly idempotencyKey?: string | null | undefined;
+}
+
+interface RevealOptions {
   readonly control: Knex;
   readonly keyRing: KeyRing;
-}): RevealTenantConnection {
-  return async (request, { id }) => {
-    if (!looksLikeUuid(id)) return refused(notFound());
-    return control.transaction(async (trx) => {
-      const tenant = await lockTenant(trx, scopeOf(request.caller), id);
-      if (tenant === null || tenant.status === 'FAILED' || tenant.status === 'PURGED') {
-        return refused(notFound());
-      }
-      const sealed = tenant.status === 'ACTIVE' ? await sealedConnectionOf(trx, id) : null;
-      if (sealed === null) return refused(notActive(tenant.status));
-      const connectionString = keyRing.open(sealed, connectionStringPurpose, id);
-      await appendAudit(trx, {
-        actor: request.caller.subject,
-        partner: tenant.partner,
-        ipAddress: request.ipAddress,
-        action: 'revealTenantConnection',
-        tenantId: id,
-        fromStatus: tenant.status,
-        toStatus: tenant.status,
-        outcome: 'SUCCEEDED',
-        requestId: request.requestId,
-      });
-      return { connectionString, failures: [] };
-    });
+  readonly idempotencyTtlHours: number;
+}
+
+/** Builds `revealTenantConnection`. */
+export function createReveal(options: RevealOptions): RevealTenantConnection {
+  const { control } = options;
+  return async function revealTenantConnection(request, input): Promise<RevealOutcome> {
+    const { idempotencyKey, ...payload } = input;
+    const keyed = idempotencyOf(request, 'revealTenantConnection', idempotencyKey ?? null, payload);
+    if ('failures' in keyed) return refused(...keyed.failures);
+    const { idempotency } = keyed;
+    const found = await findUse(control, idempotency);
+    if (found !== null && 'failures' in found) return refused(...found.failures);
+    if (!looksLikeUuid(input.id)) return refused(notFound());
+    try {
+      return await control.transaction((trx) =>
+        reveal(trx, options, request, input.id, found === null ? idempotency : null),
+      );
+    } catch (error) {
+      if (brokenConstraint(error) !== 'idempotency_records_pkey') throw error;
+      return await revealTenantConnection(request, input); // an equal request was faster
+    }
   };
+}
+
+async function reveal(
+  trx: Knex.Transaction,
+  { idempotencyTtlHours, keyRing }: RevealOptions,
+  request: Request,
+  id: string,
+  idempotency: Idempotency | null,
+): Promise<RevealOutcome> {
+  const tenant = await lockTenant(trx, scopeOf(request.caller), id);
+  if (tenant === null || tenant.status === 'FAILED' || tenant.status === 'PURGED') {
+    return refused(notFound());
+  }
+  const sealed = tenant.status === 'ACTIVE' ? await sealedConnectionOf(trx, id) : null;
+  if (sealed === null) return refused(notActive(tenant.status));
+  const connectionString = keyRing.open(sealed, connectionStringPurpose, id);
+  if (idempotency !== null) await recordUse(trx, idempotency, id, idempotencyTtlHours);
+  await appendAudit(trx, {
+    actor: request.caller.subject,
+    partner: tenant.partner,
+    ipAddress: request.ipAddress,
+    action: 'revealTenantConnection',
+    tenantId: id,
+    fromStatus: tenant.status,
+    toStatus: tenant.status,
+    outcome: 'SUCCEEDED',
+    requestId: request.requestId,
+  });
+  return { connectionString, failures: [] };
 }
 
 function notFound(): Failure {
@@ -67,6 +99,6 @@ function notActive(status: string): Failure {
   return failure('INVALID_STATE', message, ['input', 'id']);
 }
 
-function refused(problem: Failure): RevealOutcome {
-  return { connectionString: null, failures: [problem] };
+function refused(...failures: readonly Failure[]): RevealOutcome {
+  return { connectionString: null, failures };
 }

@@ -47,7 +47,7 @@ export function createProvisioning(options: ProvisioningOptions): ProvisioningSe
       options.precedence.awaited(() => createTenant(request, input)),
     createTenantsBatch: createBatchCreation({ ...options, creationLimit: options.batchLimit }),
     updateTenant: createUpdate({ control, rules: options.rules, ...settings }),
-    revealTenantConnection: createReveal({ control, keyRing }),
+    revealTenantConnection: createReveal({ control, keyRing, ...settings }),
     cancelOperation: createCancellation({ control, queue, ...options, ...settings }),
     ...createApiKeys({
       ...settings,

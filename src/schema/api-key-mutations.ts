@@ -41,6 +41,7 @@ const RevokeTenantApiKeyInput = builder.inputType('RevokeTenantApiKeyInput', {
   fields: (t) => ({
     id: t.id({ required: true, description: 'UUID of the tenant.' }),
     apiKeyId: t.id({ required: true, description: 'UUID of the key, see `Tenant.apiKeys`.' }),
+    idempotencyKey: t.string({ description: '1 to 255 characters; a retry with it is replayed.' }),
   }),
 });
 

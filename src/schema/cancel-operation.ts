@@ -5,7 +5,10 @@ import { UserError } from './user-error.ts';
 
 const CancelOperationInput = builder.inputType('CancelOperationInput', {
   description: 'An operation to cancel.',
-  fields: (t) => ({ id: t.id({ required: true, description: 'UUID of the operation.' }) }),
+  fields: (t) => ({
+    id: t.id({ required: true, description: 'UUID of the operation.' }),
+    idempotencyKey: t.string({ description: '1 to 255 characters; a retry with it is replayed.' }),
+  }),
 });
 
 const CancelOperationPayload = builder

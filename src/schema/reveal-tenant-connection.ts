@@ -4,7 +4,12 @@ import { UserError } from './user-error.ts';
 
 const RevealTenantConnectionInput = builder.inputType('RevealTenantConnectionInput', {
   description: 'Whose connection string to reveal.',
-  fields: (t) => ({ id: t.id({ required: true, description: 'UUID of the tenant.' }) }),
+  fields: (t) => ({
+    id: t.id({ required: true, description: 'UUID of the tenant.' }),
+    idempotencyKey: t.string({
+      description: '1 to 255 characters; a retry with it is told again, and recorded again.',
+    }),
+  }),
 });
 
 const RevealTenantConnectionPayload = builder

@@ -55,6 +55,17 @@ class TooFull extends Error {
   }
 }
 
+/** Ends a transaction whose idempotency key an equal request has recorded meanwhile. */
+class Recorded extends Error {}
+
+async function isRecorded(
+  trx: Knex.Transaction,
+  idempotency: Idempotency | null,
+): Promise<boolean> {
+  if (idempotency === null) return false;
+  return (await findIdempotencyRecord(trx, idempotency.key)) !== null;
+}
+
 // What was free when it was looked up and is taken by another request before the insert is found out
 // by the next try. More than a few of these in a row are no accident.
 const tries = 10;
@@ -79,15 +90,8 @@ export async function reserveBatch(
       return recorded;
     } catch (error) {
       if (error instanceof TooFull) return { room: error.room };
-      if (error instanceof Refused) {
-        // What is taken may have been taken by this very request, sent twice at once.
-        const { idempotency } = reservation;
-        const earlier =
-          idempotency === null
-            ? null
-            : await findIdempotencyRecord(services.control, idempotency.key);
-        return earlier === null ? { failures: error.failures } : { replay: true };
-      }
+      if (error instanceof Recorded) return { replay: true };
+      if (error instanceof Refused) return { failures: error.failures };
       const constraint = brokenConstraint(error);
       if (constraint === 'idempotency_records_pkey') return { replay: true };
       if ((constraint === undefined && !isTransient(error)) || attempt === tries) throw error;
@@ -104,6 +108,8 @@ async function recordBatch(
   const { keyRing, queue, settings, standbys } = services;
   await refuseFullClusters(trx, reservation.items);
   const { chosen, refusals: found } = await chooseItems(trx, settings, reservation.items);
+  // What is taken may have been taken by this very request, sent twice at once.
+  if (found.length > 0 && (await isRecorded(trx, idempotency))) throw new Recorded();
   const refusals = [...reservation.refusals, ...found];
   if (atomic && refusals.length > 0) {
     const ordered = refusals.toSorted((a, b) => a.index - b.index);

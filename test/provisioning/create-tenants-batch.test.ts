@@ -165,6 +165,7 @@ describe('items that cannot be made', () => {
   test.each([
     ['no tenants', 0, 'INVALID'],
     ['51', 51, 'LIMIT_EXCEEDED'],
+    ['10,000', 10_000, 'LIMIT_EXCEEDED'],
   ])('a batch of %s is refused as a whole', async (_what, count, code) => {
     const before = await counts();
     const { batch, userErrors } = await createBatch(gateway, { tenants: schemas('x', count) });

@@ -213,6 +213,8 @@ describe('POST /api/tenants/batch', () => {
     ['51', Array.from({ length: 51 }, (_, index) => tenant(`n${index}`))],
     ['a number', 7],
     ['a list of numbers', [1]],
+    ['a list with null', [tenant('beside'), null]],
+    ['a text', 'all'],
     ['nested lists', [[tenant('nested')]]],
     ['null', null],
   ])('answers 400 to %s', async (_what, tenants) => {

@@ -14,7 +14,8 @@ const migrationLock = '0x74656e616e747279';
  *
  * @param folder of the control plane's migrations
  * @returns the newest migration
- * @throws MigrationError naming the migration; errors of PostgreSQL
+ * @throws MigrationError naming the migration; Error when a newer version of the product has migrated it;
+ *   errors of PostgreSQL
  */
 export async function migrateControl(
   connection: pg.ClientConfig,
@@ -41,6 +42,13 @@ async function isNewest(client: pg.Client, { files }: MigrationSet): Promise<boo
   if (found[0]?.found !== true) return false;
   const { rows } = await client.query<{ name: string }>(`SELECT name FROM ${ledger}`);
   const applied = new Set(rows.map(({ name }) => name));
+  const known = new Set(files.map(({ name }) => name));
+  const newer = [...applied].find((name) => !known.has(name));
+  if (newer !== undefined) {
+    throw new Error(
+      `a newer version of Tenantry made them: this one does not know migration ${newer}`,
+    );
+  }
   return applied.size === files.length && files.every(({ name }) => applied.has(name));
 }
 

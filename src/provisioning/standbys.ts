@@ -128,7 +128,7 @@ export function createStandbys(options: StandbysOptions): Standbys {
       const claimed = Promise.withResolvers<undefined>();
       wanted.set(cluster.name, claimed);
       try {
-        await fill(cluster);
+        if (services.watch.takesTenants(cluster.name)) await fill(cluster);
       } catch (error) {
         if (!isStopping()) {
           log.warn({ err: error, cluster: cluster.name }, 'standbys could not be made');

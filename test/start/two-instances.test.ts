@@ -103,6 +103,19 @@ describe('npm start twice, with one DATABASE_URL', () => {
     expect((await other.ended()).code).toBe(0);
   });
 
+  it('refuses a gateway that is older than the control plane', async () => {
+    const ledger = 'control_plane.knex_migrations';
+    await world.query(
+      `INSERT INTO ${ledger} (name, batch, migration_time) VALUES ('29990101_x.ts', 9, now())`,
+    );
+    const { code, stderr } = await startAndEnd(settings);
+    await world.query(`DELETE FROM ${ledger} WHERE batch = 9`);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^DATABASE_URL: .* a newer version of Tenantry made them: this one does not know migration 29990101_x.ts\n$/,
+    );
+  });
+
   it('refuses FAILPOINTS that name what there is not', async () => {
     const { code, stderr } = await startAndEnd({ ...settings, FAILPOINTS: 'no_step:after=crash' });
     expect(code).toBe(1);

@@ -8,7 +8,7 @@ export default defineConfig({
     ...everywhere.test,
     include: ['test/faults/**/*.test.ts'],
     exclude: configDefaults.exclude,
-    globalSetup: [],
+    globalSetup: 'test/faults/report.ts',
     testTimeout: 240_000,
     disableConsoleIntercept: true,
   },

@@ -1,14 +1,12 @@
 /** Chance that can be repeated: the same seed, the same choices. */
 export interface Chance {
-  readonly seed: number;
   /** A whole number from 0 to `below` - 1. */
   readonly below: (limit: number) => number;
   pick<T>(list: readonly T[]): T;
 }
 
-/** From `FAULT_SEED`, or any. Source of the generator: mulberry32, public domain. */
-export function chance(): Chance {
-  const seed = Number(process.env['FAULT_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+/** Source of the generator: mulberry32, public domain. */
+export function chance(seed: number): Chance {
   let state = seed;
   function next(): number {
     state = (state + 0x6d2b79f5) | 0;
@@ -18,7 +16,6 @@ export function chance(): Chance {
   }
   const below = (limit: number): number => Math.floor(next() * limit);
   return {
-    seed,
     below,
     pick: (list) => {
       const one = list[below(list.length)];

@@ -13,6 +13,8 @@ import {
 } from '../start/gateway-process.ts';
 import { createEndState } from './end-state.ts';
 
+export type { Settings };
+
 export interface Gateway extends GatewayProcess {
   readonly url: string;
   /** Resolves once its log says that this failpoint was reached so often. */

@@ -78,17 +78,49 @@ export async function endSessions(client: AdminClient, role: string): Promise<vo
   });
 }
 
-/** Drops roles with all that they still own or may do in this database; absent ones are fine. */
+/**
+ * Drops roles with all that they still own or may do in this database; absent ones are fine. What they
+ * may do in other databases keeps them from being dropped: see `databasesWithRightsOf`.
+ */
 export async function dropRoles(client: AdminClient, names: readonly string[]): Promise<void> {
   const existing = await existingRoles(client, names);
   for (const name of names) {
     if (!existing.has(name)) continue;
-    const role = quoteIdentifier(name);
-    await asMember(client, [name], async () => {
-      await client.query(`DROP OWNED BY ${role}`);
-    });
-    await client.query(`DROP ROLE IF EXISTS ${role}`);
+    await dropOwned(client, name);
+    await client.query(`DROP ROLE IF EXISTS ${quoteIdentifier(name)}`);
   }
+}
+
+/** Takes from a role all that it owns or may do in this database, whoever gave it the right. */
+export async function dropOwned(client: AdminClient, name: string): Promise<void> {
+  // A right goes in the name of whoever gave it: by default that is the owner.
+  const { rows } = await client.query<{ owner: string }>(
+    `SELECT DISTINCT pg_get_userbyid(owned.refobjid)::text AS owner
+     FROM pg_shdepend given JOIN pg_shdepend owned
+       ON (owned.dbid, owned.classid, owned.objid) = (given.dbid, given.classid, given.objid)
+     WHERE given.refclassid = 'pg_authid'::regclass AND given.refobjid = to_regrole($1)
+       AND given.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND given.deptype = 'a' AND owned.deptype = 'o' AND owned.refclassid = 'pg_authid'::regclass`,
+    [quoteIdentifier(name)],
+  );
+  await asMember(client, [name, ...rows.map(({ owner }) => owner)], async () => {
+    await client.query(`DROP OWNED BY ${quoteIdentifier(name)}`);
+  });
+}
+
+/** Databases in which these roles own something or have rights on something. */
+export async function databasesWithRightsOf(
+  client: pg.ClientBase,
+  names: readonly string[],
+): Promise<string[]> {
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT DISTINCT datname::text AS name FROM pg_shdepend
+     JOIN pg_database ON pg_database.oid = dbid
+     JOIN pg_roles ON pg_roles.oid = refobjid AND refclassid = 'pg_authid'::regclass
+     WHERE rolname = ANY ($1)`,
+    [names],
+  );
+  return rows.map((row) => row.name);
 }
 
 /** Those of `names` that are roles of this server. */

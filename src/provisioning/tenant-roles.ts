@@ -1,4 +1,11 @@
-import { createRolePair, dropRoles } from '../postgres/roles.ts';
+import { codeOf, errorCodes } from '../postgres/error-codes.ts';
+import {
+  createRolePair,
+  databasesWithRightsOf,
+  dropOwned,
+  dropRoles,
+  existingRoles,
+} from '../postgres/roles.ts';
 import { scramVerifier } from '../postgres/scram.ts';
 import { tenantLock, tenantMarker } from './names.ts';
 import { passwordOf, type PlaceContext } from './step.ts';
@@ -24,12 +31,36 @@ export async function makeTenantRoles(context: PlaceContext): Promise<void> {
   }, signal);
 }
 
-/** Drops a tenant's roles; what they own has to be gone. Absent ones are fine. */
+/**
+ * Drops a tenant's roles; what they own has to be gone. Absent ones are fine. Other tenants can see their
+ * names, and give them rights on what is their own: those are taken away.
+ */
 export async function dropTenantRoles(context: PlaceContext): Promise<void> {
   const { cluster, database, signal, tenant } = context;
-  await cluster.exclusively(
-    tenantLock(tenant.id),
-    (client) => dropRoles(client, [database.loginRole, database.ownerRole]),
-    signal,
-  );
+  const roles = [database.loginRole, database.ownerRole];
+  const drop = (): Promise<void> =>
+    cluster.exclusively(tenantLock(tenant.id), (client) => dropRoles(client, roles), signal);
+  try {
+    await drop();
+  } catch (error) {
+    if (codeOf(error) !== errorCodes.dependentObjects) throw error;
+    await takeRightsElsewhere(context, roles);
+    await drop();
+  }
+}
+
+async function takeRightsElsewhere(
+  { cluster, signal }: PlaceContext,
+  roles: readonly string[],
+): Promise<void> {
+  const databases = await cluster.admin((client) => databasesWithRightsOf(client, roles), signal);
+  for (const name of databases) {
+    await cluster.inDatabase(
+      name,
+      async (client) => {
+        for (const role of await existingRoles(client, roles)) await dropOwned(client, role);
+      },
+      signal,
+    );
+  }
 }

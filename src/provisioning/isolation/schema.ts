@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { findDatabase } from '../../postgres/databases.ts';
 import { codeOf, errorCodes, PassingError } from '../../postgres/error-codes.ts';
-import { dropRoles, endSessions, existingRoles, setLogin } from '../../postgres/roles.ts';
+import { dropOwned, endSessions, existingRoles, setLogin } from '../../postgres/roles.ts';
 import {
   createSchema,
   dropSchema,
@@ -130,7 +130,7 @@ export const schemaIsolation: Isolation = {
           await dropSchema(client, { ...place, name }, existing.has(database.ownerRole));
         }
         // Here, since what they were given in this database keeps them from being dropped elsewhere.
-        await dropRoles(client, roles);
+        for (const role of existing) await dropOwned(client, role);
       },
       signal,
     );

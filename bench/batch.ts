@@ -65,11 +65,7 @@ function withPool<T>(
   pool: number,
   work: (url: string, control: pg.Client) => Promise<T>,
 ): Promise<T> {
-  const settings = {
-    STANDBY_DATABASES: String(pool),
-    RATE_LIMIT_BATCH_TENANTS_PER_MINUTE: '0',
-  };
-  return server.withGateway(name, settings, async (url) => {
+  return server.withGateway(name, { STANDBY_DATABASES: String(pool) }, async (url) => {
     const control = new pg.Client(server.url(name));
     control.on('error', () => undefined); // told by the query under way
     await control.connect();

@@ -13,6 +13,11 @@ export interface BenchServer {
   readonly client: pg.Client;
   /** Connection string of a database on it. */
   url(database: string): string;
+  /** The settings of a gateway on the control plane of this name, which is made when it is not there. */
+  settingsFor(
+    control: string,
+    settings?: Readonly<Record<string, string>>,
+  ): Promise<Readonly<Record<string, string>>>;
   /** Runs `work` with a gateway on the control plane of this name, made when it is not there. */
   withGateway<T>(
     control: string,
@@ -22,12 +27,16 @@ export interface BenchServer {
   close(): Promise<void>;
 }
 
-/** Starts the server as the product does, fsync and all. */
-export async function openBenchServer(): Promise<BenchServer> {
+/**
+ * Starts the server as the product does, fsync and all.
+ *
+ * @param serverFlags more of its settings, `name=value` each
+ */
+export async function openBenchServer(serverFlags: readonly string[] = []): Promise<BenchServer> {
   const dataDir = await mkdtemp(join(tmpdir(), 'tenantry-bench-'));
   // Root's server runs as another user: where it cannot pass, its files would be elsewhere, and stay.
   await chmod(dataDir, 0o711);
-  const server = await startEmbedded({ dataDir });
+  const server = await startEmbedded({ dataDir, serverFlags });
   const client = new pg.Client(server.url);
   client.on('error', () => undefined);
   await client.connect();
@@ -39,32 +48,37 @@ export async function openBenchServer(): Promise<BenchServer> {
     return changed.href;
   }
 
+  async function settingsFor(
+    control: string,
+    settings: Readonly<Record<string, string>> = {},
+  ): Promise<Readonly<Record<string, string>>> {
+    const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [
+      control,
+    ]);
+    if (rowCount === 0) await client.query(`CREATE DATABASE "${control}"`);
+    return {
+      DATABASE_URL: url(control),
+      ENCRYPTION_KEY: encryptionKey,
+      AUTH_MODE: 'open',
+      PORT: '0',
+      RATE_LIMIT_CREATIONS_PER_MINUTE: '0',
+      RATE_LIMIT_BATCH_TENANTS_PER_MINUTE: '0',
+      SHARED_TENANT_DATABASE: `${control}_shared`,
+      STANDBY_DATABASES: '0',
+      STANDBY_SCHEMAS: '0',
+      ...settings,
+    };
+  }
+
   return {
     client,
     url,
+    settingsFor,
 
     async withGateway(control, settings, work) {
-      const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [
-        control,
-      ]);
-      if (rowCount === 0) await client.query(`CREATE DATABASE "${control}"`);
-      const app = await startApp(
-        readConfig(
-          {
-            DATABASE_URL: url(control),
-            ENCRYPTION_KEY: encryptionKey,
-            AUTH_MODE: 'open',
-            PORT: '0',
-            RATE_LIMIT_CREATIONS_PER_MINUTE: '0',
-            SHARED_TENANT_DATABASE: `${control}_shared`,
-            STANDBY_DATABASES: '0',
-            STANDBY_SCHEMAS: '0',
-            ...settings,
-          },
-          false,
-        ),
-        { log: pino({ level: 'silent' }) },
-      );
+      const app = await startApp(readConfig(await settingsFor(control, settings), false), {
+        log: pino({ level: 'silent' }),
+      });
       try {
         return await work(app.url);
       } finally {

@@ -16,9 +16,9 @@ export function eventStreamResponse(events: EventSequence, keepAliveMs: number):
       }, keepAliveMs);
     },
     async pull(controller) {
-      const { done, value } = await events.next();
-      if (done !== true) {
-        controller.enqueue(toBytes(value));
+      const some = await events.nextSome();
+      if (some.length > 0) {
+        controller.enqueue(bytesOf(some));
         return;
       }
       clearInterval(alive);
@@ -26,7 +26,7 @@ export function eventStreamResponse(events: EventSequence, keepAliveMs: number):
     },
     async cancel() {
       clearInterval(alive);
-      await events.return?.();
+      await events.return();
     },
   });
   return new Response(body, {
@@ -41,7 +41,19 @@ export function eventStreamResponse(events: EventSequence, keepAliveMs: number):
 const encoder = new TextEncoder();
 const comment = encoder.encode(':\n\n');
 
-function toBytes({ id, event, body }: ServerSentEvent): Uint8Array {
+/** Who gets the same events gets the same bytes. */
+const encoded = new WeakMap<readonly ServerSentEvent[], Uint8Array>();
+
+function bytesOf(events: readonly ServerSentEvent[]): Uint8Array {
+  let bytes = encoded.get(events);
+  if (bytes === undefined) {
+    bytes = encoder.encode(events.map(textOf).join(''));
+    encoded.set(events, bytes);
+  }
+  return bytes;
+}
+
+function textOf({ id, event, body }: ServerSentEvent): string {
   const idLine = id === null ? '' : `id: ${id}\n`;
-  return encoder.encode(`${idLine}event: ${event}\ndata: ${JSON.stringify(body)}\n\n`);
+  return `${idLine}event: ${event}\ndata: ${JSON.stringify(body)}\n\n`;
 }

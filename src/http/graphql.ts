@@ -14,7 +14,8 @@ import { schema } from '../schema/index.ts';
 import { limitsRule, refuseLongDocument } from '../schema/limits.ts';
 import { createLoaders } from '../schema/loaders.ts';
 import type { Incoming } from './incoming.ts';
-import { subscriptionErrors, type ResultStream } from './subscriptions.ts';
+import type { ResultStream } from './shared-results.ts';
+import { resultStreamOf, subscriptionErrors } from './subscriptions.ts';
 
 export interface GraphQLOptions {
   readonly gateway: Gateway;
@@ -72,9 +73,10 @@ export async function subscribeInProcess(
   variables: Readonly<Record<string, unknown>>,
   request: ServerContext,
 ): Promise<ExecutionResult | ResultStream> {
-  return runInProcess(server, request, ({ subscribe }, contextValue) => {
+  return runInProcess(server, request, async ({ subscribe }, contextValue) => {
     const args = { schema, document: parsed(document), variableValues: variables, contextValue };
-    return subscribe(args) as Promise<ExecutionResult | ResultStream>;
+    const result = (await subscribe(args)) as ExecutionResult | ResultStream;
+    return resultStreamOf(contextValue) ?? result;
   });
 }
 

@@ -16,6 +16,8 @@ import { presentError, presentErrors } from '../schema/errors.ts';
 import { schema } from '../schema/index.ts';
 import type { GraphQLServer } from './graphql.ts';
 import type { Incoming } from './incoming.ts';
+import type { ResultStream } from './shared-results.ts';
+import { resultStreamOf } from './subscriptions.ts';
 
 export interface ProtocolOptions {
   readonly graphql: GraphQLServer;
@@ -34,6 +36,8 @@ export interface Connection {
   caller: Caller | null;
   /** What closes the socket when the caller's credentials hold no more watches until this is called. */
   stopWatching: () => void;
+  /** Sends a message; resolves when there is room for the next one. */
+  readonly send: (message: string) => Promise<void>;
   /** Closes the socket. */
   readonly close: (code: number, reason: string) => void;
 }
@@ -99,6 +103,11 @@ export function createProtocol({
       }
     },
 
+    onOperation({ extra }, id, _payload, { contextValue }) {
+      const stream = resultStreamOf(contextValue);
+      return stream === null ? undefined : sendTogether(stream, id, extra.send);
+    },
+
     onNext: (_context, _id, _payload, _args, { errors, data, extensions }) =>
       errors && {
         errors: errors.map(withoutHttp),
@@ -117,6 +126,48 @@ export function createProtocol({
 interface Engine {
   readonly execute: (args: ExecutionArgs) => OperationResult;
   readonly subscribe: (args: ExecutionArgs) => OperationResult;
+}
+
+/**
+ * Sends the results of a subscription as they come, several at once where several are there, each as a
+ * text that is made once for all who get it. What is left for graphql-ws to send are errors, and the end.
+ */
+function sendTogether(
+  stream: ResultStream,
+  id: string,
+  send: Connection['send'],
+): AsyncIterableIterator<ExecutionResult, undefined> {
+  const before = `{"id":${JSON.stringify(id)},"type":"next","payload":`;
+  let left: readonly ExecutionResult[] = [];
+  const rest: AsyncIterableIterator<ExecutionResult, undefined> = {
+    [Symbol.asyncIterator]: () => rest,
+    async next() {
+      for (;;) {
+        const failed = left.findIndex(({ errors }) => errors !== undefined);
+        const good = failed < 0 ? left : left.slice(0, failed);
+        const sent = good.map((result) => send(`${before}${textOf(result)}}`));
+        await sent.at(-1);
+        const value = failed < 0 ? undefined : left[failed];
+        left = failed < 0 ? [] : left.slice(failed + 1);
+        if (value !== undefined) return { done: false, value };
+        left = await stream.nextSome();
+        if (left.length === 0) return { done: true, value: undefined };
+      }
+    },
+    return: () => stream.return(),
+  };
+  return rest;
+}
+
+const texts = new WeakMap<ExecutionResult, string>();
+
+function textOf(result: ExecutionResult): string {
+  let text = texts.get(result);
+  if (text === undefined) {
+    text = JSON.stringify(result);
+    texts.set(result, text);
+  }
+  return text;
 }
 
 /** From the parameters; clients that are no browsers may also send them as headers of the upgrade. */

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CloseCode, handleProtocols } from 'graphql-ws';
@@ -49,10 +50,12 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
   function serve(socket: WebSocket, request: IncomingMessage): void {
     const gone = new AbortController();
     const incoming = describeUpgrade(request, options.trustedProxies, gone.signal);
+    const send = sender(socket, request.socket);
     const connection: Connection = {
       incoming,
       caller: null,
       stopWatching: () => undefined,
+      send,
       close: (code, reason) => {
         socket.close(code, reason);
       },
@@ -61,7 +64,7 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
     const closed = protocol.opened(
       {
         protocol: socket.protocol,
-        send: (message) => send(socket, message),
+        send,
         close: connection.close,
         onMessage: (handle) => {
           socket.on('message', (message) => {
@@ -138,15 +141,33 @@ function isAllowed(
   );
 }
 
-/** Resolves when the message has left; at once when the socket is on its way out. */
-function send(socket: WebSocket, message: string): Promise<void> {
-  if (socket.bufferedAmount > maxBufferedBytes) socket.terminate();
-  if (socket.readyState !== socket.OPEN) return Promise.resolve();
-  return new Promise((resolve) => {
+/** What may wait for the kernel to take it before the next message is asked for. */
+const enoughBytes = 64 * 1024;
+
+/**
+ * Sends messages: those of one turn of the event loop with one write, which costs more than all else
+ * about a message. Resolves when there is room for the next one; at once when the socket is on its way
+ * out.
+ */
+function sender(socket: WebSocket, wire: Socket): (message: string) => Promise<void> {
+  let corked = false;
+  return async (message) => {
+    if (socket.bufferedAmount > maxBufferedBytes) socket.terminate();
+    if (socket.readyState !== socket.OPEN) return;
+    if (!corked) {
+      corked = true;
+      wire.cork();
+      setImmediate(() => {
+        corked = false;
+        wire.uncork();
+      });
+    }
+    const { promise, resolve } = Promise.withResolvers<undefined>();
     socket.send(message, () => {
-      resolve();
+      resolve(undefined);
     });
-  });
+    if (socket.bufferedAmount > enoughBytes) await promise;
+  };
 }
 
 /** Pings, and cuts off who has not answered by the next time. */

@@ -1,7 +1,21 @@
 import type { ProgressEvent } from '../control/read-events.ts';
 
 /** Events of one operation or batch, for one subscriber: what it missed, what comes, and an end. */
-export type EventStream = AsyncIterableIterator<ProgressEvent, undefined>;
+export interface EventStream extends AsyncIterableIterator<ProgressEvent, undefined> {
+  /**
+   * All that is there, once something is; none: it has ended. Streams that stand at the same place get
+   * the same array.
+   */
+  nextSome(): Promise<readonly ProgressEvent[]>;
+  return(): Promise<IteratorResult<ProgressEvent, undefined>>;
+}
+
+/** Whoever waits for what comes next. */
+interface Waiter {
+  readonly serve: () => void;
+  readonly end: () => void;
+  readonly reject: (error: Error) => void;
+}
 
 /** Where a stream gets its events from. */
 export interface EventSupply {
@@ -39,9 +53,11 @@ export function createEventStream(
 ): { readonly stream: EventStream; readonly sink: EventSink } {
   type Result = IteratorResult<ProgressEvent, undefined>;
   const done: Result = { done: true, value: undefined };
-  let held: ProgressEvent[] = [];
+  /** Events that were handed over, and how many of them were taken: the array is not this stream's own. */
+  let held: readonly ProgressEvent[] = [];
+  let taken = 0;
   let cursor = afterSequence;
-  let waiters: PromiseWithResolvers<Result>[] = [];
+  let waiters: Waiter[] = [];
   let over = false;
   let failure: Error | null = null;
 
@@ -53,19 +69,51 @@ export function createEventStream(
     const [first, ...others] = waiters;
     waiters = [];
     // An error is told once, to whoever asks first; from then on the stream has ended.
-    if (error === undefined) first?.resolve(done);
+    if (error === undefined) first?.end();
     else if (first === undefined) failure = error;
     else first.reject(error);
-    for (const waiter of others) waiter.resolve(done);
+    for (const waiter of others) waiter.end();
     supply.ended();
   }
 
   /** The next event that is there; what follows the last one is never told. */
   function take(): Result | null {
-    const value = held.shift();
+    const value = held[taken];
     if (value === undefined) return null;
+    taken += 1;
     if (isLast(value)) end();
     return { done: false, value };
+  }
+
+  /** All that is there, none when that is nothing. */
+  function takeAll(): readonly ProgressEvent[] {
+    const rest = taken === 0 ? held : held.slice(taken);
+    taken = held.length;
+    const last = rest.findIndex(isLast);
+    if (last < 0) return rest;
+    end();
+    return last === rest.length - 1 ? rest : rest.slice(0, last + 1);
+  }
+
+  /** Asks for more on behalf of whoever waits for it. */
+  function wait<T>(serve: () => T, ended: T): Promise<T> {
+    const { promise, reject, resolve } = Promise.withResolvers<T>();
+    waiters.push({
+      serve: () => {
+        resolve(serve());
+      },
+      end: () => {
+        resolve(ended);
+      },
+      reject,
+    });
+    supply.wanted();
+    return promise;
+  }
+
+  function told(error: Error): Promise<never> {
+    failure = null;
+    return Promise.reject(error);
   }
 
   function aborted(): void {
@@ -77,17 +125,14 @@ export function createEventStream(
   const stream: EventStream = {
     [Symbol.asyncIterator]: () => stream,
     next() {
-      if (failure !== null) {
-        const told = failure;
-        failure = null;
-        return Promise.reject(told);
-      }
+      if (failure !== null) return told(failure);
       const result = over ? done : take();
-      if (result !== null) return Promise.resolve(result);
-      const waiter = Promise.withResolvers<Result>();
-      waiters.push(waiter);
-      supply.wanted();
-      return waiter.promise;
+      return result === null ? wait(() => take() ?? done, done) : Promise.resolve(result);
+    },
+    nextSome() {
+      if (failure !== null) return told(failure);
+      const some = over ? [] : takeAll();
+      return some.length > 0 || over ? Promise.resolve(some) : wait(takeAll, []);
     },
     return() {
       failure = null;
@@ -104,12 +149,13 @@ export function createEventStream(
     },
     fill(events) {
       if (over) return;
-      held.push(...events);
+      held = taken === held.length ? events : [...held.slice(taken), ...events];
+      taken = 0;
       cursor = events.at(-1)?.sequence ?? cursor;
-      while (held.length > 0) {
+      while (taken < held.length) {
         const waiter = waiters.shift();
         if (waiter === undefined) return;
-        waiter.resolve(take() ?? done);
+        waiter.serve();
       }
     },
     end,

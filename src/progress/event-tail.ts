@@ -1,5 +1,10 @@
 import type { Knex } from 'knex';
-import { isWholeStory, readEvents, type EventSelector } from '../control/read-events.ts';
+import {
+  isWholeStory,
+  readEvents,
+  type EventSelector,
+  type ProgressEvent,
+} from '../control/read-events.ts';
 import type { EventSink } from './event-stream.ts';
 
 export interface EventTailOptions {
@@ -28,15 +33,24 @@ export interface EventTail {
 
 /** Events read at once, and so the most that one stream holds. */
 const pageSize = 100;
+/** Events kept for streams that begin later; more than the largest batch has. */
+const maxKept = 10_000;
 
-/** Builds a reader. It looks only while somebody waits. */
+/**
+ * Builds a reader. It looks only while somebody waits. What it has read it keeps: each event is read
+ * once, and all streams are handed the same object, so that what is made of it can be shared too.
+ */
 export function createEventTail(options: EventTailOptions): EventTail {
   const { control, selector, onError } = options;
   const sinks = new Set<EventSink>();
-  /** Those that have read all there was. */
-  const caughtUp = new WeakSet<EventSink>();
+  /** All events after `start` and up to `end`, in order. */
+  let kept: ProgressEvent[] = [];
+  let start = Infinity;
+  let end = Infinity;
   /** Something may have been written since the last look. */
   let stale = true;
+  /** Nothing follows. */
+  let over = false;
   let looking = false;
   let failing = false;
 
@@ -58,8 +72,9 @@ export function createEventTail(options: EventTailOptions): EventTail {
     looking = true;
     try {
       for (let readers = waiting(); readers.length > 0; readers = waiting()) {
-        if (!stale && readers.every((reader) => caughtUp.has(reader))) break;
-        await fill(readers);
+        hand(readers);
+        if (!stale) break; // who wants more than he was handed says so
+        await readOn();
         failing = false;
       }
     } catch (error) {
@@ -70,19 +85,48 @@ export function createEventTail(options: EventTailOptions): EventTail {
     }
   }
 
-  /** One query for all of them, from where the one furthest behind stands. */
-  async function fill(readers: readonly EventSink[]): Promise<void> {
-    stale = false;
-    const from = Math.min(...readers.map((reader) => reader.cursor));
-    const events = await readEvents(control, selector, from, pageSize);
-    const readAll = events.length < pageSize;
+  /** Hands on what is there. Streams that stand at the same place get the same array. */
+  function hand(readers: readonly EventSink[]): void {
+    const pages = new Map<number, readonly ProgressEvent[]>();
     for (const reader of readers) {
-      reader.fill(events.filter((event) => event.sequence > reader.cursor));
-      if (readAll) caughtUp.add(reader);
-      else caughtUp.delete(reader);
+      const { cursor } = reader;
+      let page = pages.get(cursor);
+      if (page === undefined) {
+        page = pageAfter(cursor);
+        pages.set(cursor, page);
+      }
+      if (page.length > 0) reader.fill(page);
+      else if (over) reader.end();
     }
-    if (events.length > 0 || !(await isWholeStory(control, selector, from))) return;
-    for (const reader of readers) reader.end();
+  }
+
+  function pageAfter(cursor: number): readonly ProgressEvent[] {
+    if (cursor >= end) return [];
+    let [low, high] = [0, kept.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((kept[middle]?.sequence ?? Infinity) > cursor) high = middle;
+      else low = middle + 1;
+    }
+    return kept.slice(low, low + pageSize);
+  }
+
+  /** One query for all of them. */
+  async function readOn(): Promise<void> {
+    stale = false;
+    const from = end;
+    const events = await readEvents(control, selector, from, pageSize);
+    if (from !== end) return; // somebody came who stands further back
+    kept.push(...events);
+    end = events.at(-1)?.sequence ?? end;
+    if (kept.length > maxKept) {
+      start = kept[kept.length - maxKept - 1]?.sequence ?? start;
+      kept = kept.slice(-maxKept);
+    }
+    if (events.length === pageSize) stale = true;
+    if (events.length > 0) over = false;
+    else over = await isWholeStory(control, selector, from);
+    hand(waiting());
   }
 
   return {
@@ -91,12 +135,19 @@ export function createEventTail(options: EventTailOptions): EventTail {
     },
     add(sink) {
       sinks.add(sink);
+      if (sink.cursor >= start) return;
+      // It stands further back than all that was read: read anew from there.
+      start = sink.cursor;
+      end = sink.cursor;
+      kept = [];
+      stale = true;
+      over = false;
     },
     remove(sink) {
       sinks.delete(sink);
     },
     wanted(sink) {
-      if (stale || !caughtUp.has(sink)) void look();
+      if (sink.cursor < end || stale || over) void look();
     },
     hint,
     close() {

@@ -9,10 +9,20 @@ import { topLevelProblem } from './run.ts';
 export type Subscribe = (
   document: string,
   variables: Readonly<Record<string, unknown>>,
-) => Promise<ExecutionResult | AsyncIterator<ExecutionResult, undefined>>;
+) => Promise<ExecutionResult | Results>;
+
+interface Results {
+  /** All that is there, once something is; none: it has ended. */
+  nextSome(): Promise<readonly ExecutionResult[]>;
+  return(): Promise<unknown>;
+}
 
 /** Events to send; whoever reads them calls `return` when it stops early. */
-export type EventSequence = AsyncIterator<ServerSentEvent, undefined>;
+export interface EventSequence {
+  /** All that is there, once something is; none: it has ended. Whoever gets the same, gets the same array. */
+  nextSome(): Promise<readonly ServerSentEvent[]>;
+  return(): Promise<void>;
+}
 
 /**
  * Answers one request with the events of its route's subscription, or with a problem. A client that
@@ -32,10 +42,10 @@ export async function runStream(
   }
   const variables = route.variables({ params: request.params, after });
   const results = await subscribe(route.document, variables);
-  if (!('next' in results)) {
+  if (!('nextSome' in results)) {
     return topLevelProblem(results, dialect.errors) ?? Promise.reject(noSubscription(route));
   }
-  const first = results.next();
+  const first = results.nextSome();
   if (after !== null && (await endsAtOnce(first))) return { status: 204, body: null };
   return toEvents(route, results, first, dialect.errors);
 }
@@ -47,10 +57,10 @@ function wholeNumber(text: string): number {
 
 const patienceMs = 250;
 
-async function endsAtOnce(first: Promise<IteratorResult<unknown>>): Promise<boolean> {
+async function endsAtOnce(first: Promise<readonly unknown[]>): Promise<boolean> {
   const waiting = new AbortController();
   const ended = await Promise.race([
-    first.then(({ done }) => done === true),
+    first.then(({ length }) => length === 0),
     sleep(patienceMs, false, { signal: waiting.signal }).catch(() => false),
   ]);
   waiting.abort();
@@ -59,28 +69,37 @@ async function endsAtOnce(first: Promise<IteratorResult<unknown>>): Promise<bool
 
 function toEvents(
   route: StreamRoute,
-  results: AsyncIterator<ExecutionResult, undefined>,
-  first: Promise<IteratorResult<ExecutionResult, undefined>>,
+  results: Results,
+  first: Promise<readonly ExecutionResult[]>,
   errors: ErrorForm,
 ): EventSequence {
   let begun = false;
   return {
-    async next() {
-      const result = await (begun ? results.next() : first);
+    async nextSome() {
+      const some = await (begun ? results.nextSome() : first);
       begun = true;
-      if (result.done === true) return result;
-      const problem = topLevelProblem(result.value, errors);
-      const value =
-        problem === null
-          ? route.event(result.value.data as Record<string, unknown>)
-          : { id: null, event: 'error', body: problem.body };
-      return { done: false, value };
+      let known = sent.get(some);
+      if (known === undefined) {
+        known = some.map((result) => toEvent(route, result, errors));
+        sent.set(some, known);
+      }
+      return known;
     },
     async return() {
-      await results.return?.();
-      return { done: true, value: undefined };
+      await results.return();
     },
   };
+}
+
+// Who reads the same progress gets the same results, of which the events are made once. No two routes
+// ask by the same document.
+const sent = new WeakMap<readonly ExecutionResult[], readonly ServerSentEvent[]>();
+
+function toEvent(route: StreamRoute, result: ExecutionResult, errors: ErrorForm): ServerSentEvent {
+  const problem = topLevelProblem(result, errors);
+  return problem === null
+    ? route.event(result.data as Record<string, unknown>)
+    : { id: null, event: 'error', body: problem.body };
 }
 
 function noSubscription({ path }: StreamRoute): Error {

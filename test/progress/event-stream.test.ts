@@ -61,7 +61,7 @@ describe('an event stream', () => {
     const { gone, sink, stream, told: counts } = open();
     const waiting = stream.next();
     if (way === 'abort') gone.abort();
-    else expect(await stream.return?.()).toEqual(done);
+    else expect(await stream.return()).toEqual(done);
     expect(await waiting).toEqual(done);
     sink.fill([event(1)]);
     sink.end(new Error('late'));
@@ -119,7 +119,7 @@ describe('subscriptions of one caller', () => {
     const streams = Array.from({ length: 1000 }, () => open('one'));
     expect(() => open('one')).toThrow(expect.objectContaining({ code: 'RATE_LIMITED' }));
     open('other');
-    await streams[0]?.return?.();
+    await streams[0]?.return();
     open('one');
     expect(() => open('one')).toThrow('1000 subscriptions');
   });

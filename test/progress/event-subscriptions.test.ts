@@ -19,9 +19,9 @@ test('a caller may have 1000 streams open on an instance; the next one ends or i
     });
   const streams = Array.from({ length: 1000 }, () => open('a'));
   expect(() => open('a')).toThrow(expect.objectContaining({ code: 'RATE_LIMITED' }));
-  await open('b').return?.();
-  await streams[0]?.return?.();
-  await streams[0]?.return?.(); // counts once
+  await open('b').return();
+  await streams[0]?.return();
+  await streams[0]?.return(); // counts once
   open('a');
   expect(() => open('a')).toThrow(expect.objectContaining({ code: 'RATE_LIMITED' }));
   await subscriptions.close();

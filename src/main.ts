@@ -89,6 +89,7 @@ function announce({ url }: App, { server, database }: Config): void {
 Tenantry is ready at ${url}
   GraphiQL   ${server.graphiql ? `${url}/graphql` : 'off (GRAPHIQL)'}
   REST docs  ${url}/docs
+  Portal     ${server.graphiql ? `${url}/portal` : 'off (GRAPHIQL)'}
   Health     ${url}/readyz
   Data       ${database.url === null ? database.dataDir : 'on the server in DATABASE_URL'}
 

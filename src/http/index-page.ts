@@ -46,6 +46,7 @@ const html = (graphiql: boolean): string => `<!doctype html>
     <p>A PostgreSQL database of its own for every tenant.</p>
     <dl>
       ${graphiql ? '<dt><a href="graphql">GraphiQL</a></dt><dd>The GraphQL API: try it, with ready examples.</dd>' : ''}
+      ${graphiql ? '<dt><a href="portal">Partner portal</a></dt><dd>An example to copy: a batch of tenants, watched while they are made.</dd>' : ''}
       <dt><a href="docs">REST reference</a></dt><dd>Every route, body, error and header, to try out.</dd>
       <dt><a href="openapi.json">openapi.json</a></dt><dd>The same for programs (OpenAPI 3.1).</dd>
       <dt><a href="readyz">Health</a></dt><dd>Whether it can serve, and what is in the way.</dd>

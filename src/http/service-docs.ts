@@ -88,6 +88,14 @@ export const docsPage: RouteDocs = {
   replies: { 200: pageReply('The page.') },
 };
 
+export const portalPage: RouteDocs = {
+  operationId: 'getPortal',
+  summary: 'A partner’s portal, as an example',
+  description:
+    'Makes a batch of tenants and shows each being made: one page without a build step, to copy. There where GraphiQL is on.',
+  replies: { 200: pageReply('The page.') },
+};
+
 export const indexPage: RouteDocs = {
   operationId: 'getIndex',
   summary: 'Where to go from here',

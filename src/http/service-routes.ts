@@ -7,6 +7,7 @@ import { createDocsPage } from './docs-page.ts';
 import { answerWith, fixContent, makeOnce, type FixedContent } from './fixed-content.ts';
 import type { Incoming } from './incoming.ts';
 import { createIndexPage } from './index-page.ts';
+import { createPortalPage } from './portal-page.ts';
 import * as docs from './service-docs.ts';
 
 export interface RestEnv {
@@ -65,6 +66,8 @@ export function createService(options: ServiceOptions): Service {
     },
     fixed('/openapi.json', docs.openApi, description),
     fixed('/docs', docs.docsPage, () => page.page()),
+    // For trying things out, as GraphiQL is.
+    ...(options.graphiql === null ? [] : [fixed('/portal', docs.portalPage, createPortalPage())]),
     fixed('/', docs.indexPage, index),
   ];
 

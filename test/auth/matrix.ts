@@ -274,5 +274,6 @@ export const publicRoutes: readonly string[] = [
   'GET /docs',
   'GET /livez',
   'GET /openapi.json',
+  'GET /portal',
   'GET /readyz',
 ];

@@ -89,7 +89,7 @@ describe('GET /', () => {
     expect(headers.get('content-security-policy')).toMatch(
       /^default-src 'none'; style-src 'sha256-/,
     );
-    expect(addressesIn(text)).toEqual(['graphql', 'docs', 'openapi.json', 'readyz']);
+    expect(addressesIn(text)).toEqual(['graphql', 'portal', 'docs', 'openapi.json', 'readyz']);
     for (const address of addressesIn(text)) {
       expect((await gateway.get(`/${address}`, { Accept: 'text/html' })).status).toBe(200);
     }

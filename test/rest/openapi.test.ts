@@ -46,7 +46,7 @@ describe('GET /openapi.json', () => {
     const inTables = dialects.flatMap(({ routes }) =>
       routes.map(({ method, path }) => `${method} ${path.replaceAll(/:(\w+)/g, '{$1}')}`),
     );
-    const beside = ['/livez', '/readyz', '/openapi.json', '/docs', '/'];
+    const beside = ['/livez', '/readyz', '/openapi.json', '/docs', '/portal', '/'];
     const served = new Set([...inTables, ...beside.map((path) => `GET ${path}`)]);
     expect(documented.sort()).toEqual([...served].sort());
     for (const operation of operationsOf(document)) {

@@ -19,6 +19,7 @@ export interface EndStateOptions {
 const questions: Readonly<Record<string, string>> = {
   'an operation without an end': `SELECT id::text || ' ' || status FROM control_plane.operations
     WHERE finished_at IS NULL`,
+  'a batch without an end': `SELECT id::text FROM control_plane.batches WHERE finished_at IS NULL`,
   'a leftover job': `SELECT id::text || ' ' || state::text FROM control_plane_jobs.job
     WHERE name = 'operations' AND state < 'completed'`,
   'a tenant between made and undone': `SELECT t.id::text || ' ' || t.status || ' ' || d.status

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { undoneSteps } from '../provisioning/failpoints.ts';
 import { isolations } from '../provisioning/isolations.ts';
 import { choices, inOrder, inOrderWithStandby, openScene, recording, type Scene } from './scene.ts';
-import { create, gone, type Answer, type Gateway } from './world.ts';
+import { create, createBatch, gone, type Answer, type Gateway } from './world.ts';
 
 const random = choices();
 const minutes = Number(process.env['FAULT_MINUTES'] ?? 0);
@@ -52,6 +52,32 @@ describe('two instances', () => {
     ).toBe(1);
     await scene.expectClean('20 equal keys, one killed', [input]);
   });
+
+  test.each(['the one that took it', 'one that helps'])(
+    'a batch of 50, and %s is killed at any moment: each tenant once, with its key',
+    async (who) => {
+      const victim = await scene.world.start();
+      const [took, isolation] = [
+        who === 'one that helps' ? scene.survivor : victim,
+        random.pick(isolations).isolation,
+      ];
+      const tenants = Array.from({ length: 50 }, () => {
+        const { idempotencyKey: _, ...input } = scene.newTenant('of a batch', { isolation });
+        return input;
+      });
+      const input = { tenants, idempotencyKey: `batch of ${tenants[0]!.slug}` };
+      expect(await createBatch(took, { ...input, wait: false })).toMatchObject({
+        userErrors: [],
+      });
+      await new Promise((resolve) => setTimeout(resolve, random.below(3_000)));
+      await victim.kill();
+      await scene.expectClean(`a batch of 50, ${who} killed`, []);
+      const { batch } = (await createBatch(scene.survivor, input))!;
+      expect(batch).toMatchObject({ status: 'SUCCEEDED', summary: { successful: 50 } });
+      const made = new Set(batch!.results.map(({ tenant, apiKey }) => `${tenant!.id} ${apiKey!}`));
+      expect(made.size).toBe(50);
+    },
+  );
 
   test('the client is gone in the middle', async () => {
     const inputs = Array.from({ length: 6 }, () =>

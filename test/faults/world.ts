@@ -69,6 +69,7 @@ export async function openWorld() {
           SHARED_TENANT_DATABASE: sharedDatabase,
           AUTH_MODE: 'open',
           RATE_LIMIT_CREATIONS_PER_MINUTE: '0',
+          RATE_LIMIT_BATCH_TENANTS_PER_MINUTE: '0',
           TAKEOVER_SECONDS: '2',
           SCHEMA_CREATION_TIMEOUT: '25',
           RECONCILE_INTERVAL_SECONDS: '2',
@@ -122,21 +123,59 @@ export async function openWorld() {
   };
 }
 
+/** What a request for a batch came to. */
+export interface BatchAnswer {
+  readonly batch: {
+    readonly status: string;
+    readonly results: readonly {
+      readonly tenant: { readonly id: string } | null;
+      readonly apiKey: string | null;
+    }[];
+  } | null;
+}
+
+const batchDocument = `mutation ($input: CreateTenantsBatchInput!) { createTenantsBatch(input: $input) {
+  batch { id status summary { successful failed } results { tenant { id } apiKey } }
+  userErrors { code message } } }`;
+
 /** `Mutation.createTenant`. */
 export async function create(
   gateway: Pick<Gateway, 'url'>,
   input: object,
   signal?: AbortSignal,
 ): Promise<Answer | null> {
+  return (
+    (await mutate<{ createTenant: Answer | null }>(gateway, document, input, signal))
+      ?.createTenant ?? null
+  );
+}
+
+/** `Mutation.createTenantsBatch`. */
+export async function createBatch(
+  gateway: Pick<Gateway, 'url'>,
+  input: object,
+): Promise<BatchAnswer | null> {
+  return (
+    (await mutate<{ createTenantsBatch: BatchAnswer | null }>(gateway, batchDocument, input))
+      ?.createTenantsBatch ?? null
+  );
+}
+
+async function mutate<T>(
+  { url }: Pick<Gateway, 'url'>,
+  query: string,
+  input: object,
+  signal?: AbortSignal,
+): Promise<T | null> {
   try {
-    const response = await fetch(`${gateway.url}/graphql`, {
+    const response = await fetch(`${url}/graphql`, {
       method: 'POST',
       headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify({ query: document, variables: { input } }),
+      body: JSON.stringify({ query, variables: { input } }),
       ...(signal === undefined ? {} : { signal }),
     });
-    const { data } = (await response.json()) as { data?: { createTenant: Answer | null } };
-    return data?.createTenant ?? null;
+    const { data } = (await response.json()) as { data?: T };
+    return data ?? null;
   } catch {
     return null;
   }

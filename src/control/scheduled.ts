@@ -5,6 +5,18 @@ import { controlSchema, fromRow, type Control } from './database.ts';
 import { operationColumns, operationTable, type Operation } from './operations.ts';
 import { scoped, type Scope } from './tenants.ts';
 
+/** Whether the time of anything has come. Asked every second, so without a transaction. */
+export async function isAnythingDue(control: Control): Promise<boolean> {
+  const { rows } = await control
+    .raw<{ rows: { due: boolean }[] }>(
+      `SELECT EXISTS (SELECT FROM ${controlSchema}.operations operation
+         JOIN ${controlSchema}.tenants tenant ON tenant.id = operation.tenant_id
+         WHERE operation.status = 'SCHEDULED' AND tenant.provision_at <= now()) AS due`,
+    )
+    .options({ name: 'is_anything_due' });
+  return rows[0]?.due === true;
+}
+
 /**
  * SCHEDULED → RUNNING, for creations of no batch whose time has come, and their tenants to PROVISIONING.
  * Whoever begins them holds them at fence 1; another instance that looks at the same time gets others.

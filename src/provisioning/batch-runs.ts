@@ -10,11 +10,10 @@ import {
   lockBatch,
   reopenItems,
 } from '../control/batches.ts';
-import { appendAudit } from '../control/audit.ts';
 import type { Operation } from '../control/operations.ts';
-import { cancelScheduled, tellCancelled } from '../control/scheduled.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
 import { nextMove } from './batch-moves.ts';
+import { cancelLaterItems } from './later-items.ts';
 import type { Precedence } from './precedence.ts';
 import type { Reserved } from './reservation.ts';
 import type { Runner } from './runner.ts';
@@ -158,7 +157,7 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
       case 'CANCEL': {
         const ids = await cancelQueuedItems(trx, batchId, next);
         await queue.lease(trx, ids);
-        if (next.rolledBack) await cancelLaterItems(trx, batchId, next.message);
+        if (next.rolledBack) await cancelLaterItems(trx, queue, batchId, next.message);
         return ids;
       }
       case 'ROLL_BACK': {
@@ -172,26 +171,6 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
       default:
         return next satisfies never;
     }
-  }
-
-  /** Of those whose time has not come nothing was made: they end at once. */
-  async function cancelLaterItems(
-    trx: Knex.Transaction,
-    batchId: string,
-    message: string,
-  ): Promise<void> {
-    const reason = { code: 'PROVISIONING_FAILED', message, rolledBack: true } as const;
-    const cancelled = await cancelScheduled(trx, { batchId }, reason);
-    await Promise.all(cancelled.map(({ id }) => queue.complete(trx, id)));
-    await appendAudit(
-      trx,
-      ...cancelled.map(({ actor, partner, requestId, tenantId }) => {
-        const entry = { actor, partner, requestId, tenantId, ipAddress: null };
-        const change = { fromStatus: 'SCHEDULED', toStatus: 'FAILED' } as const;
-        return { ...entry, ...change, action: 'releaseTenant', outcome: 'COMPENSATED' } as const;
-      }),
-    );
-    await tellCancelled(trx, cancelled);
   }
 
   async function undoItem(batchId: string, operationId: string): Promise<void> {

@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import type { Logger } from 'pino';
 import { appendAudit } from '../control/audit.ts';
 import type { Operation } from '../control/operations.ts';
-import { beginDueOperations, releaseDueItems } from '../control/scheduled.ts';
+import { beginDueOperations, isAnythingDue, releaseDueItems } from '../control/scheduled.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
 import type { BatchRuns, BatchSettings } from './batch-runs.ts';
 import type { ClusterWatch } from './cluster-watch.ts';
@@ -38,6 +38,7 @@ export function createScheduledRuns(options: ScheduledRunsOptions): ScheduledRun
   let timer: NodeJS.Timeout | null = null;
 
   async function look(): Promise<void> {
+    if (!(await isAnythingDue(control))) return;
     const released = await control.transaction(async (trx) => {
       const items = await releaseDueItems(trx, settings.batchTimeoutSeconds);
       await auditBegun(trx, items);

@@ -43,7 +43,7 @@ export interface Connection {
 }
 
 /** WebSocket's own code for what may pass; after 4403 clients do not come back. */
-const tryAgainLater = 1013;
+export const tryAgainLater = 1013;
 /** Queries, mutations and subscriptions under way on one socket. */
 const maxOperations = 100;
 

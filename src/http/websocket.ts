@@ -9,7 +9,12 @@ import { graphqlPath } from './graphql-endpoint.ts';
 import { isLoopbackHost } from './host.ts';
 import { describeUpgrade, headerOf } from './incoming.ts';
 import type { StreamTimes } from './stream-times.ts';
-import { createProtocol, type Connection, type ProtocolOptions } from './websocket-protocol.ts';
+import {
+  createProtocol,
+  tryAgainLater,
+  type Connection,
+  type ProtocolOptions,
+} from './websocket-protocol.ts';
 
 export interface WebSocketOptions extends Omit<ProtocolOptions, 'initMs'> {
   /** Where this gateway is to be found from outside; empty: unknown. */
@@ -50,7 +55,7 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
   function serve(socket: WebSocket, request: IncomingMessage): void {
     const gone = new AbortController();
     const incoming = describeUpgrade(request, options.trustedProxies, gone.signal);
-    const send = sender(socket, request.socket);
+    const send = sender(socket, request.socket, gone);
     const connection: Connection = {
       incoming,
       caller: null,
@@ -149,10 +154,18 @@ const enoughBytes = 64 * 1024;
  * about a message. Resolves when there is room for the next one; at once when the socket is on its way
  * out.
  */
-function sender(socket: WebSocket, wire: Socket): (message: string) => Promise<void> {
+function sender(
+  socket: WebSocket,
+  wire: Socket,
+  gone: AbortController,
+): (message: string) => Promise<void> {
   let corked = false;
   return async (message) => {
-    if (socket.bufferedAmount > maxBufferedBytes) socket.terminate();
+    if (socket.readyState === socket.OPEN && socket.bufferedAmount > maxBufferedBytes) {
+      // Told behind all that waits already; who does not read that either is cut off.
+      socket.close(tryAgainLater, 'Reading too slowly');
+      gone.abort(); // nothing more is made for it
+    }
     if (socket.readyState !== socket.OPEN) return;
     if (!corked) {
       corked = true;

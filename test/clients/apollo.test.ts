@@ -99,6 +99,40 @@ describe('@apollo/client with the operations that GraphiQL opens with', () => {
     });
   });
 
+  test('Mutation.createTenantsBatch, and its progress by batchId', async () => {
+    const created = await apollo.mutate({
+      mutation: parse(`mutation {
+        createTenantsBatch(input: { wait: false, tenants: [
+          { name: "Apollo one", isolation: SCHEMA }, { name: "Apollo two", isolation: SCHEMA }
+        ] }) { batch { id } }
+      }`),
+    });
+    const { createTenantsBatch } = created.data as {
+      createTenantsBatch: { batch: { id: string } };
+    };
+    const batchId = createTenantsBatch.batch.id;
+    const query = parse(`subscription ($batchId: ID!) {
+      tenantProvisioningProgress(batchId: $batchId) {
+        sequence step status batch { total succeeded percent }
+      }
+    }`);
+    const events: { tenantProvisioningProgress: { sequence: number } }[] = [];
+    await new Promise<void>((resolve, reject) => {
+      apollo.subscribe<(typeof events)[number]>({ query, variables: { batchId } }).subscribe({
+        next: ({ data }) => {
+          if (data != null) events.push(data);
+        },
+        error: reject,
+        complete: resolve,
+      });
+    });
+    const sequences = events.map((event) => event.tenantProvisioningProgress.sequence);
+    expect(sequences).toEqual([...new Set(sequences)].toSorted((a, b) => a - b));
+    expect(events.at(-1)).toMatchObject({
+      tenantProvisioningProgress: { batch: { total: 2, succeeded: 2, percent: 100 } },
+    });
+  });
+
   test('Mutation.deleteTenant', async () => {
     const { data } = await apollo.query({ query: documentOf('Tenants') });
     const [tenant] = (data as { tenants: { nodes: { id: string }[] } }).tenants.nodes;

@@ -387,6 +387,64 @@ describe('WebSocket /graphql: a client that never reads', () => {
   });
 });
 
+describe('WebSocket /graphql: a client that stops reading for a while', () => {
+  test('is closed with 1013, which it finds behind what waits for it', async () => {
+    const patient = await world.start({ streamTimes: { closeMs: 20_000 } });
+    const socket = new WebSocket(socketUrl(patient), 'graphql-transport-ws');
+    sockets.add(socket);
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    await once(socket, 'open');
+    socket.send('{"type":"connection_init"}');
+    await once(socket, 'message');
+    socket.send(JSON.stringify({ id: 'a', type: 'subscribe', payload: { query: waiting } }));
+    await expectOpen(patient, 1);
+    socket.pause();
+    const query = getIntrospectionQuery();
+    for (let id = 0; id < 300; id += 1) {
+      socket.send(JSON.stringify({ id: String(id), type: 'subscribe', payload: { query } }));
+    }
+    await expectOpen(patient, 0); // at once, not when it has gone
+    socket.resume();
+    expect(await closed).toBe(1013);
+    await patient.close();
+  });
+});
+
+describe('WebSocket /graphql: a client that asks for too much', () => {
+  test('10,000 subscriptions on one connection: 100 are open, each other one is refused', async () => {
+    const { received, send } = await connected();
+    for (let id = 1; id <= 10_000; id += 1) {
+      send({ id: String(id), type: 'subscribe', payload: { query: waiting } });
+    }
+    const refused = (): number => received.filter(({ type }) => type === 'error').length;
+    await expect.poll(refused, { timeout: 20_000 }).toBe(9_900);
+    expect(JSON.stringify(received.at(-1))).toContain('RATE_LIMITED');
+    await expectOpen(gateway, 100);
+    await stillServes();
+  });
+
+  test('1,000 of one caller over all connections; the next is refused, on every transport', async () => {
+    const crowd = await Promise.all(Array.from({ length: 10 }, () => connected()));
+    for (const { send } of crowd) {
+      for (let id = 1; id <= 100; id += 1) {
+        send({ id: String(id), type: 'subscribe', payload: { query: waiting } });
+      }
+    }
+    await expectOpen(gateway, 1000);
+    const { messages, send } = await connected();
+    send({ id: 'more', type: 'subscribe', payload: { query: waiting } });
+    const [refused] = await messages('more', 'complete');
+    expect(refused?.payload).toMatchObject({ errors: [{ extensions: { code: 'RATE_LIMITED' } }] });
+    const accept = { Accept: 'text/event-stream' };
+    const answer = await gateway.post('/graphql', { query: waiting }, accept);
+    expect(answer.status).toBe(429);
+    crowd[0]!.socket.terminate();
+    await expectOpen(gateway, 900);
+    send({ id: 'again', type: 'subscribe', payload: { query: waiting } });
+    await expectOpen(gateway, 901);
+  });
+});
+
 /** A masked text frame, as a client has to send it. */
 function frame(message: object): Buffer {
   const payload = Buffer.from(JSON.stringify(message));

@@ -2,7 +2,15 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createWorld, type TestGateway, type World } from '../harness.ts';
 import { createBatch, endedBatch, schemas } from '../provisioning/batches.ts';
 import { scriptFailpoints } from '../provisioning/failpoints.ts';
-import { all, codeOf, overServerSentEvents, overWebSocket, until, ways } from './watch.ts';
+import {
+  all,
+  codeOf,
+  expectOpen,
+  overServerSentEvents,
+  overWebSocket,
+  until,
+  ways,
+} from './watch.ts';
 
 let world: World;
 let worker: TestGateway;
@@ -77,8 +85,11 @@ describe.each([
   test('by the idempotency key of a batch, before it is used', async () => {
     const idempotencyKey = `batch ${way}`;
     const events = all(watch(other, { idempotencyKey }));
-    await createBatch(worker, { tenants: schemas(`${way}-keyed`, 2), idempotencyKey });
+    await expectOpen(other, 1);
+    const tenants = schemas(`${way}-keyed`, 2);
+    const { batch } = await createBatch(worker, { tenants, idempotencyKey });
     expect((await events).at(-1)!.batch).toMatchObject({ succeeded: 2, percent: 100 });
+    expect(await events).toEqual(await all(watch(worker, { batchId: batch!.id })));
   });
 
   test('beyond the end of a batch there is nothing but the end', async () => {

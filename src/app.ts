@@ -1,55 +1,28 @@
-import { fileURLToPath } from 'node:url';
-import type { Knex } from 'knex';
 import type { Logger } from 'pino';
-import { configuredClusters, openClusters } from './app/clusters.ts';
-import { embeddedUrl } from './app/embedded.ts';
-import {
-  blameDatabase,
-  blameMigrations,
-  refuseEmptyFolder,
-  openKeyRing,
-  refuseControlAsShared,
-  warnOfUnknownClusters,
-} from './app/start-checks.ts';
+import { startChores } from './app/chores.ts';
+import { configuredFailpoints } from './app/failpoints.ts';
+import { openGround } from './app/ground.ts';
 import { openRecognition } from './app/recognition.ts';
+import { blameDatabase } from './app/start-checks.ts';
 import { createAccessWatch } from './auth/access-watch.ts';
 import { loadSigningKey } from './auth/local-tokens.ts';
 import type { Config } from './config.ts';
-import { controlSchema, openControl } from './control/database.ts';
-import { purgeIdempotencyRecords } from './control/idempotency.ts';
-import { installationId } from './control/installation.ts';
-import { migrateControl } from './control/migrate.ts';
 import { createRateLimit } from './control/rate-limits.ts';
-import { SettingError } from './errors.ts';
 import { createGraphiQLPage } from './http/graphiql.ts';
 import { createGraphQL } from './http/graphql.ts';
 import { listen } from './http/server.ts';
 import type { StreamTimes } from './http/stream-times.ts';
-import { createOperationQueue, queueSchema } from './jobs/operation-queue.ts';
 import { connectionOptions } from './postgres/connection.ts';
-import { loadMigrations } from './postgres/migrations.ts';
-import { checkServer } from './postgres/server-check.ts';
-import { createEventLog } from './progress/event-log.ts';
 import { createEventSubscriptions } from './progress/event-subscriptions.ts';
-import { pruneAuditLog } from './provisioning/audit-retention.ts';
 import { createBatchRuns } from './provisioning/batch-runs.ts';
-import { createClusterPreparation } from './provisioning/cluster-preparation.ts';
-import { createClusterWatch } from './provisioning/cluster-watch.ts';
-import { createFailpoints, failpointNames, noFailpoints } from './provisioning/failpoints.ts';
 import { createHealthChecks } from './provisioning/health.ts';
-import { createLooseEnds } from './provisioning/loose-ends.ts';
-import { createNeighbours } from './provisioning/neighbours.ts';
 import { createPlacement } from './provisioning/placement.ts';
-import { createPrecedence } from './provisioning/precedence.ts';
 import { checkReadiness } from './provisioning/readiness.ts';
-import { createReconciler } from './provisioning/reconciler.ts';
 import { createRunner } from './provisioning/runner.ts';
 import { createScheduledRuns } from './provisioning/scheduled-runs.ts';
 import { createProvisioning } from './provisioning/service.ts';
 import { createStandbys } from './provisioning/standbys.ts';
-import type { Failpoints, StepServices } from './provisioning/step.ts';
-import { createSharedDatabases } from './provisioning/shared-databases.ts';
-import { createTemplates, refuseChangedMigrations } from './provisioning/templates.ts';
+import type { Failpoints } from './provisioning/step.ts';
 
 export interface AppOptions {
   readonly log: Logger;
@@ -68,10 +41,6 @@ export interface App {
   /** Ends everything, in the reverse order of its making; what runs is finished or handed back. */
   close(): Promise<void>;
 }
-
-const controlMigrations = fileURLToPath(new URL('../migrations', import.meta.url));
-const cleaningIntervalMs = 3_600_000;
-const tendingIntervalMs = 60_000;
 
 /**
  * Builds and connects everything, and listens. What was begun is ended again when a later part fails.
@@ -102,86 +71,9 @@ async function build(
   /** For what may wait on others: a server that does not answer, an instance that migrates. */
   const orStopped = <T>(work: Promise<T>): Promise<T> => Promise.race([work, stopped]);
   const graceMs = server.shutdownGraceSeconds * 1000;
-  const tenantMigrations = await loadMigrations(tenants.migrationsFolder).catch(blameMigrations);
-  refuseEmptyFolder(config, tenantMigrations);
-
-  const databaseUrl = database.url ?? (await embeddedUrl(config, { log, signal }, stack));
-  const configured = configuredClusters(config, databaseUrl);
-  // Whether its server holds tenants is found out with the clusters: they may be elsewhere.
-  const schemas = [controlSchema, queueSchema];
-  const use = { controlPlane: true, schemas, tenants: configured.own };
-  await orStopped(checkServer(databaseUrl, use));
-  const connection = connectionOptions(databaseUrl, {
-    applicationName: 'tenantry control plane',
-    statementTimeoutMs: 30_000,
-  });
-  const controlVersion = await orStopped(
-    migrateControl(connection, controlMigrations).catch(blameDatabase(config)),
-  );
-  const control = openControl({
-    connection,
-    poolMax: database.poolMax,
-    poolTimeoutMs: database.poolTimeoutMs,
-  });
-  stack.defer(() => control.destroy());
-  const keyRing = await openKeyRing(config, control);
-  await refuseChangedMigrations(control, tenantMigrations).catch(blameMigrations);
-
-  const clusters = openClusters(config, configured);
-  stack.defer(async () => {
-    await Promise.all(Array.from(clusters.values(), (cluster) => cluster.close()));
-  });
-  refuseControlAsShared(config, clusters.values());
-
-  const queue = createOperationQueue({
-    control,
-    leaseSeconds: provisioning.takeoverSeconds,
-    onError: (error) => {
-      log.warn({ err: error }, 'the job queue reports an error');
-    },
-  });
-  const eventLog = createEventLog({
-    control,
-    onError: (error) => {
-      log.warn({ err: error }, 'progress events could not be written');
-    },
-  });
-  const installation = await installationId(control);
-  const templates = createTemplates({
-    control,
-    installation,
-    tenantMigrations,
-    strategy: tenants.createDatabaseStrategy,
-    migrationTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
-    log,
-  });
-  const watch = createClusterWatch({
-    clusters,
-    prepare: createClusterPreparation({ control, templates, log }),
-    setting: configured.setting,
-    log,
-  });
-  stack.defer(() => watch.stop());
-  await orStopped(watch.start());
-  await warnOfUnknownClusters(control, clusters, configured.setting, log);
-  const services: StepServices = {
-    control,
-    installation,
-    clusters,
-    watch,
-    keyRing,
-    queue,
-    tenantMigrations,
-    templates,
-    neighbours: createNeighbours(),
-    precedence: createPrecedence(),
-    sharedDatabases: createSharedDatabases({
-      control,
-      strategy: tenants.createDatabaseStrategy,
-    }),
-    settings: tenants,
-    failpoints,
-  };
+  const ground = await openGround(config, { log, failpoints, signal, orStopped }, stack);
+  const { configured, controlVersion, databaseUrl, eventLog, services } = ground;
+  const { clusters, control, keyRing, queue, tenantMigrations, watch } = services;
 
   const leaseSeconds = provisioning.takeoverSeconds;
   const runner = createRunner({ services, eventLog, log, leaseSeconds });
@@ -218,12 +110,6 @@ async function build(
     await Promise.all([queue.stop(graceMs), runner.stop(graceMs), standbys.stop(graceMs)]);
     await eventLog.close();
   });
-  clean(config, control, log);
-  const cleaning = setInterval(clean, cleaningIntervalMs, config, control, log);
-  stack.defer(() => {
-    clearInterval(cleaning);
-  });
-
   const eventSubscriptions = createEventSubscriptions({
     control,
     connection: connectionOptions(databaseUrl, {
@@ -300,59 +186,8 @@ async function build(
   standbys.start();
   runs.start();
   scheduled.start();
-  const tending = setInterval(tendTemplates, tendingIntervalMs, services, log);
-  stack.defer(() => {
-    clearInterval(tending);
-  });
-  const reconciler = createReconciler({ services, ...config.reconcile, log });
-  stack.defer(() => reconciler.stop());
-  reconciler.start();
-  const looseEnds = createLooseEnds({ control, queue, log, leaseSeconds });
-  stack.defer(() => looseEnds.stop());
-  looseEnds.start();
+  startChores(config, services, log, stack);
   return http.url;
-}
-
-/** Nothing waits for it; a cluster that is down is tended when it is back. */
-function tendTemplates({ clusters, templates, watch }: StepServices, log: Logger): void {
-  for (const cluster of clusters.values()) {
-    if (!watch.takesTenants(cluster.name)) continue;
-    templates.tend(cluster).catch((error: unknown) => {
-      log.warn({ err: error, cluster: cluster.name }, 'unused templates could not be dropped');
-    });
-  }
-}
-
-/** What FAILPOINTS says: nothing as a rule. */
-function configuredFailpoints({ failpoints: { rules } }: Config, log: Logger): Failpoints {
-  if (rules === null || rules.length === 0) return noFailpoints;
-  const known = failpointNames();
-  const unknown = rules.find(({ point }) => !known.has(point));
-  if (unknown !== undefined) {
-    const message = `${unknown.point} is none of ${[...known].join(', ')}`;
-    throw new SettingError('FAILPOINTS', message);
-  }
-  log.warn({ rules }, 'FAILPOINTS is set: this instance fails on purpose');
-  return createFailpoints(rules, log);
-}
-
-/** Removes what has lived for as long as the settings say. Nothing waits for it. */
-function clean({ audit }: Config, control: Knex, log: Logger): void {
-  purgeIdempotencyRecords(control).catch((error: unknown) => {
-    log.warn({ err: error }, 'expired idempotency records could not be deleted');
-  });
-  if (audit.retentionDays === 0) return;
-  pruneAuditLog(control, audit.retentionDays, 'gateway').then(
-    (pruned) => {
-      if (pruned !== null) return;
-      const message =
-        'AUDIT_RETENTION_DAYS: this role may not prune the audit log; its owner has to run: npm run prune-audit';
-      log.warn(message);
-    },
-    (error: unknown) => {
-      log.warn({ err: error }, 'the audit log could not be pruned');
-    },
-  );
 }
 
 /** Rejects with the signal's reason once it aborts; never without. */

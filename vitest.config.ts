@@ -17,6 +17,8 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 120_000,
+    // What comes, comes: by default it is given up after a second, which a busy machine may take.
+    expect: { poll: { timeout: 15_000 } },
     reporters: ['default'],
   },
 });

@@ -26,6 +26,7 @@ const impatient = await world.start({
   settings: { ...tokens, SCHEMA_CREATION_TIMEOUT: '1', BATCH_PROCESSING_TIMEOUT: '1' },
 });
 const limited = await world.start({
+  failpoints, // it makes items of batches that others accepted, too
   settings: {
     ...tokens,
     RATE_LIMIT_CREATIONS_PER_MINUTE: '10',

@@ -102,6 +102,40 @@ describe('an event stream', () => {
   });
 });
 
+describe('several events of a stream at once', () => {
+  test('are what it was filled with, the very array; then what is left of it', async () => {
+    const { sink, stream } = open();
+    const waiting = stream.nextSome();
+    const page = [event(1), event(2)];
+    sink.fill(page);
+    expect(await waiting).toBe(page);
+    sink.fill([event(3), event(4), event(5)]);
+    expect(await stream.next()).toEqual({ done: false, value: event(3) });
+    expect(await stream.nextSome()).toEqual([event(4), event(5)]);
+  });
+
+  test('end with the last one; what follows is never told', async () => {
+    const { told: counts, sink, stream } = open();
+    const waiting = stream.nextSome();
+    sink.fill([event(1), event(2, 'SUCCEEDED'), event(3)]);
+    expect(await waiting).toEqual([event(1), event(2, 'SUCCEEDED')]);
+    expect(await stream.nextSome()).toEqual([]);
+    expect(counts.ended).toBe(1);
+  });
+
+  test('are none for who waits when it ends, and an error where it breaks off', async () => {
+    const ended = open();
+    const waiting = ended.stream.nextSome();
+    await ended.stream.return();
+    expect(await waiting).toEqual([]);
+    const broken = open();
+    broken.sink.fill([event(1)]);
+    broken.sink.end(new Error('broken'));
+    await expect(broken.stream.nextSome()).rejects.toThrow('broken');
+    expect(await broken.stream.nextSome()).toEqual([]);
+  });
+});
+
 describe('subscriptions of one caller', () => {
   const subscriptions = createEventSubscriptions({
     control: null as unknown as Knex, // nothing is read before a stream is

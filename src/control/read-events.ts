@@ -135,32 +135,47 @@ export interface BatchProgress {
   readonly percent: number;
 }
 
-/** How far a batch was by its events up to a sequence number; null: it is not there. */
+/** How far a batch was at each of these events of it, by their sequence numbers. */
 export async function readBatchProgress(
   control: Control,
   batchId: string,
-  sequence: number,
-): Promise<BatchProgress | null> {
+  sequences: readonly number[],
+): Promise<ReadonlyMap<number, BatchProgress>> {
   const { rows } = await control
-    .raw<{ rows: BatchProgress[] }>(progressStatement, [sequence, batchId])
+    .raw<{ rows: (BatchProgress & { sequence: number })[] }>(progressStatement, [
+      batchId,
+      Math.max(...sequences),
+      [...sequences],
+      batchId,
+    ])
     .options({ name: 'read_batch_progress' });
-  return rows[0] ?? null;
+  return new Map(rows.map(({ sequence, ...progress }) => [sequence, progress]));
 }
 
+// One pass over the story, whatever the number of events asked for: each event changes its item's state,
+// and so the sums. An item's percentage is the highest that it has shown.
 const progressStatement = `
-  SELECT batch.total,
-    count(*) FILTER (WHERE item.status = 'SUCCEEDED') AS succeeded,
-    count(*) FILTER (WHERE item.status IN ('COMPENSATED', 'FAILED', 'CANCELLED'))
-      + (SELECT count(*) FROM ${controlSchema}.batch_refusals refusal
-         WHERE refusal.batch_id = batch.id) AS failed,
-    CAST(floor(coalesce(sum(item.percent), 0) / batch.total) AS integer) AS percent
-  FROM ${controlSchema}.batches batch
-  LEFT JOIN LATERAL (
-    SELECT max(percent) AS percent,
-      (array_agg(operation_status ORDER BY sequence DESC))[1] AS status
-    FROM ${controlSchema}.operation_events event
-    WHERE event.batch_id = batch.id AND sequence <= ? GROUP BY operation_id) item ON true
-  WHERE batch.id = ? GROUP BY batch.id`;
+  WITH story AS (
+    SELECT sequence, percent, operation_status = 'SUCCEEDED' AS made,
+      operation_status IN ('COMPENSATED', 'FAILED', 'CANCELLED') AS failed, operation_id
+    FROM ${controlSchema}.operation_events WHERE batch_id = ? AND sequence <= ?),
+  changes AS (
+    SELECT sequence,
+      greatest(percent - coalesce(max(percent) OVER before, 0), 0) AS percents,
+      CAST(made AS integer) - coalesce(CAST(lag(made) OVER item AS integer), 0) AS made,
+      CAST(failed AS integer) - coalesce(CAST(lag(failed) OVER item AS integer), 0) AS failed
+    FROM story WINDOW item AS (PARTITION BY operation_id ORDER BY sequence),
+      before AS (item ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
+  sums AS (
+    SELECT sequence, sum(percents) OVER so_far AS percents, sum(made) OVER so_far AS made,
+      sum(failed) OVER so_far AS failed
+    FROM changes WINDOW so_far AS (ORDER BY sequence))
+  SELECT sums.sequence, batch.total, sums.made AS succeeded,
+    sums.failed + (SELECT count(*) FROM ${controlSchema}.batch_refusals refusal
+      WHERE refusal.batch_id = batch.id) AS failed,
+    CAST(floor(sums.percents / batch.total) AS integer) AS percent
+  FROM unnest(CAST(? AS bigint[])) AS wanted (sequence) JOIN sums USING (sequence)
+  JOIN ${controlSchema}.batches batch ON batch.id = ?`;
 
 // Longer than an event waits to be written, tries included.
 const wholeStatement = `

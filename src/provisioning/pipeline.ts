@@ -128,6 +128,7 @@ async function runStep(run: PipelineRun, step: Step, position: number): Promise<
     if (attempt === 1) tell('STARTED', 'RUNNING', `${step.name} started`, null);
     try {
       if (step.run !== undefined) {
+        if (context.operation.batchId !== null) await context.services.precedence.giveWay();
         signal.throwIfAborted();
         await orAborted(failpoints.reach(`${step.name}:before`), signal);
         await orAborted(step.run(context), signal);

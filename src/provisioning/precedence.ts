@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import pLimit, { type LimitFunction } from 'p-limit';
 
 /**
@@ -12,6 +13,11 @@ export interface Precedence {
   /** Has `listener` called whenever nobody waits any more. */
   whenFree(listener: () => void): void;
   /**
+   * Resolves when nobody waits, and after a while in any case: asked between the steps of what is made for
+   * a batch, so that it takes nothing from whoever waits, and does not stand still.
+   */
+  giveWay(): Promise<void>;
+  /**
    * Runs `work` that copies a database for a batch: as many at once on a cluster as make it faster,
    * and one while somebody waits, so that a batch never stands still.
    *
@@ -20,6 +26,8 @@ export interface Precedence {
   inTurn<T>(cluster: string, work: () => Promise<T>, signal: AbortSignal): Promise<T>;
 }
 
+// A create by itself takes less, and a batch has minutes.
+const giveWayMs = 250;
 // A third one makes each slower and all of them no faster: see bench/results/batch.md.
 const copiesAtOnce = { alone: 2, beside: 1 } as const;
 
@@ -27,12 +35,17 @@ const copiesAtOnce = { alone: 2, beside: 1 } as const;
 export function createPrecedence(): Precedence {
   const turns = new Map<string, LimitFunction>();
   const listeners: (() => void)[] = [];
+  let free = Promise.withResolvers<undefined>();
   let waiting = 0;
 
   const most = (): number => (waiting > 0 ? copiesAtOnce.beside : copiesAtOnce.alone);
 
   function count(change: 1 | -1): void {
     waiting += change;
+    if (waiting === 0) {
+      free.resolve(undefined);
+      free = Promise.withResolvers();
+    }
     for (const limit of turns.values()) limit.concurrency = most();
     if (waiting === 0) for (const listener of listeners) listener();
   }
@@ -50,6 +63,16 @@ export function createPrecedence(): Precedence {
     isAwaited: () => waiting > 0,
     whenFree: (listener) => {
       listeners.push(listener);
+    },
+
+    async giveWay() {
+      if (waiting === 0) return;
+      const enough = new AbortController();
+      await Promise.race([
+        free.promise,
+        sleep(giveWayMs, undefined, { signal: enough.signal }).catch(() => undefined),
+      ]);
+      enough.abort();
     },
 
     inTurn(cluster, work, signal) {

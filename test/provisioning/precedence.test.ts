@@ -86,3 +86,25 @@ test('who waits is told of when he waits no more, also after a failure', async (
   await expect(both[0]).rejects.toThrow('failed');
   expect(told).toBe(1);
 });
+
+describe('between the steps of what is made for a batch', () => {
+  test('it goes on at once when nobody waits, and as soon as nobody does', async () => {
+    const precedence = createPrecedence();
+    await precedence.giveWay();
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const order: string[] = [];
+    const awaited = precedence.awaited(() => promise).then(() => order.push('awaited'));
+    const gone = precedence.giveWay().then(() => order.push('batch'));
+    expect(order).toEqual([]);
+    resolve(undefined);
+    await Promise.all([awaited, gone]);
+    expect(order.toSorted()).toEqual(['awaited', 'batch']);
+  });
+
+  test('it does not stand still when somebody waits for ever', async () => {
+    const precedence = createPrecedence();
+    void precedence.awaited(() => new Promise(() => undefined));
+    await precedence.giveWay();
+    expect(precedence.isAwaited()).toBe(true);
+  });
+});

@@ -23,6 +23,7 @@ test.each([3, 6])(
       },
     });
     let most = 0;
+    let before = 0;
     let done = false;
     const watching = onServer(second.url, async (client) => {
       while (!done) {
@@ -30,7 +31,11 @@ test.each([3, 6])(
           `SELECT count(*)::int AS count FROM pg_stat_activity
            WHERE backend_type = 'client backend' AND application_name LIKE 'tenantry%'`,
         );
-        most = Math.max(most, rows[0]!.count);
+        // A look is not one moment: the server goes from session to session, and on a busy machine one
+        // may end and the next begin meanwhile. What is too many is seen twice.
+        const { count } = rows[0]!;
+        most = Math.max(most, Math.min(before, count));
+        before = count;
         await setImmediate();
       }
     });

@@ -122,11 +122,14 @@ export function createRunner(options: RunnerOptions): Runner {
   /** Renews the lease on an operation until it is ended. */
   function keepLease(hold: OperationHold, log: Logger) {
     const leaseMs = options.leaseSeconds * 1000;
-    let renewedAt = performance.now();
+    let heldAt = performance.now();
     const renew = async (): Promise<void> => {
       const asked = performance.now();
       await services.queue.renew(hold.id);
-      renewedAt = asked;
+      // Only after a gap, as after a stall, can anybody have taken the operation over.
+      const gap = asked - heldAt >= leaseMs / 2;
+      if (gap && !(await isHeld(services.control, hold))) throw new FenceLostError(hold.id);
+      heldAt = asked;
     };
     const renewal = setInterval(() => {
       renew().catch((error: unknown) => {
@@ -135,10 +138,7 @@ export function createRunner(options: RunnerOptions): Runner {
     }, leaseMs / 3);
     return {
       async stillHeld(): Promise<void> {
-        // As long as it was renewed in time, nobody can have taken the operation over.
-        if (performance.now() - renewedAt < leaseMs / 2) return;
-        await renew();
-        if (!(await isHeld(services.control, hold))) throw new FenceLostError(hold.id);
+        if (performance.now() - heldAt >= leaseMs / 2) await renew();
       },
       end() {
         clearInterval(renewal);

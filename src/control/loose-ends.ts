@@ -40,7 +40,7 @@ export async function findUntoldOperations(
          ARRAY(SELECT operation.id FROM ${controlSchema}.operations operation
            WHERE operation.finished_at > coalesce(:since, now() - interval '7 days')
              AND operation.finished_at < now() - :settled * interval '1 second'
-             AND ${isUntold} LIMIT 100) AS ids`,
+             AND ${isUntold}) AS ids`,
       { since, settled: settledSeconds },
     )
     .options({ name: 'find_untold_operations' });

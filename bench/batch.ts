@@ -2,8 +2,8 @@
  * How fast a batch of 50 tenants is made, and what it costs others meanwhile.
  *
  * - Tenants a second of `createTenantsBatch` over HTTP, without standbys and with 50 ready, beside bare
- *   `CREATE DATABASE … TEMPLATE` of the same template by 1, 2, 4 and 8 connections. They take turns, with
- *   a CHECKPOINT before each; the floor is the number of connections with the best median.
+ *   `CREATE DATABASE` by 1, 2, 4 and 8 connections. They take turns, with a CHECKPOINT before each; the
+ *   floor is the number of connections with the best median.
  * - A single `createTenant` every quarter of a second while such a batch runs, beside as many without one.
  *
  * All that a round has made is dropped before the next one.
@@ -85,17 +85,13 @@ function withPool<T>(
 
 function rates(what: string, pool: number, goal: number): Promise<Result> {
   return withPool(`rates_${pool}`, pool, async (url, control) => {
-    const { rows } = await control.query<{ name: string }>(
-      'SELECT database_name AS name FROM control_plane.templates',
-    );
-    const template = rows[0]?.name ?? '';
     const batches: number[] = [];
     const bare = new Map<number, number[]>(connections.map((count) => [count, []]));
     for (let turn = -1; turn < rounds; turn += 1) {
       for (const count of [0, ...connections]) {
         await standbysReady(control, pool);
         await client.query('CHECKPOINT');
-        const work = count === 0 ? () => batch(url) : () => bareCopies(template, count);
+        const work = count === 0 ? () => batch(url) : () => bareCreates(count);
         const perSecond = (1000 * size) / (await timed(work));
         await dropMade(control);
         if (turn < 0) continue; // a first round, to warm up
@@ -111,7 +107,7 @@ function rates(what: string, pool: number, goal: number): Promise<Result> {
     return {
       measure: `batch of ${size}, DATABASE, ${what}`,
       value: round(median(batches)),
-      floor: `bare CREATE DATABASE … TEMPLATE over ${best} connections`,
+      floor: `bare CREATE DATABASE over ${best} connections`,
       floorValue: round(median(floors)),
       unit: 'tenants/s',
       ratio: round(ratio),
@@ -178,9 +174,9 @@ async function batch(url: string): Promise<void> {
   if (!text.includes('"status":"SUCCEEDED"')) throw new Error(`the batch failed: ${text}`);
 }
 
-function bareCopies(template: string, count: number): Promise<void> {
+function bareCreates(count: number): Promise<void> {
   return overConnections(count, size, async (session) => {
-    await session.query(`CREATE DATABASE bare_${(next += 1)} TEMPLATE "${template}"`);
+    await session.query(`CREATE DATABASE bare_${(next += 1)}`);
   });
 }
 

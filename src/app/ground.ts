@@ -23,6 +23,7 @@ import { createEventLog } from '../progress/event-log.ts';
 import { createClusterPreparation } from '../provisioning/cluster-preparation.ts';
 import { createClusterWatch } from '../provisioning/cluster-watch.ts';
 import { createNeighbours } from '../provisioning/neighbours.ts';
+import { createJointActivation } from '../provisioning/steps/activate.ts';
 import { createPrecedence } from '../provisioning/precedence.ts';
 import type { Failpoints, StepServices } from '../provisioning/step.ts';
 import { createSharedDatabases } from '../provisioning/shared-databases.ts';
@@ -132,6 +133,7 @@ export async function openGround(
     templates,
     neighbours: createNeighbours(),
     precedence: createPrecedence(),
+    activateTogether: createJointActivation(),
     sharedDatabases: createSharedDatabases({
       control,
       strategy: tenants.createDatabaseStrategy,

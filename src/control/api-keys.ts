@@ -44,10 +44,10 @@ export async function deactivateApiKeys(trx: Control, tenantIds: readonly string
   await table(trx).whereIn('tenant_id', tenantIds).update({ activated_at: null });
 }
 
-/** Gives a tenant's waiting keys their effect. */
-export async function activateApiKeys(trx: Control, tenantId: string): Promise<void> {
+/** Gives the waiting keys of these tenants their effect. */
+export async function activateApiKeys(trx: Control, tenantIds: readonly string[]): Promise<void> {
   await table(trx)
-    .where({ tenant_id: tenantId })
+    .whereRaw('tenant_id = ANY (CAST(? AS uuid[]))', [tenantIds as string[]])
     .whereNull('activated_at')
     .update({ activated_at: trx.fn.now() })
     .options({ name: 'activate_api_keys' });

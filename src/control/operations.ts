@@ -256,15 +256,22 @@ export async function startCompensation(
 }
 
 /**
- * RUNNING → SUCCEEDED, or COMPENSATING → COMPENSATED; CANCELLED where it had not begun. The sealed
- * secrets go with the end.
+ * RUNNING → SUCCEEDED, or COMPENSATING → COMPENSATED; CANCELLED where it had not begun: all of them, in
+ * the order of the holds. The sealed secrets go with the end.
+ *
+ * @throws FenceLostError naming one that is not held any more
  */
-export async function endOperation(
+export async function endOperations(
   trx: Control,
-  hold: OperationHold,
+  holds: readonly OperationHold[],
   status: 'SUCCEEDED' | 'COMPENSATED',
-): Promise<Operation> {
-  const rows = (await held(trx, hold)
+): Promise<Operation[]> {
+  const given = [holds.map(({ id }) => id), holds.map(({ fence }) => fence)];
+  const rows = (await operationTable(trx)
+    .whereRaw(
+      '(id, fence) IN (SELECT * FROM unnest(CAST(? AS uuid[]), CAST(? AS bigint[])))',
+      given as Knex.Value[],
+    )
     .where({ status: status === 'SUCCEEDED' ? 'RUNNING' : 'COMPENSATING' })
     .update({
       status:
@@ -275,9 +282,13 @@ export async function endOperation(
       secrets_encrypted: null,
     })
     .returning(Object.values(operationColumns))
-    .options({ name: `end_operation_${status}` })) as Record<string, unknown>[];
-  if (rows[0] === undefined) throw new FenceLostError(hold.id);
-  return fromRow<Operation>(operationColumns, rows[0]);
+    .options({ name: `end_operations_${status}` })) as Record<string, unknown>[];
+  const ended = rows.map((row) => fromRow<Operation>(operationColumns, row));
+  return holds.map((hold) => {
+    const operation = ended.find(({ id }) => id === hold.id);
+    if (operation === undefined) throw new FenceLostError(hold.id);
+    return operation;
+  });
 }
 
 /** Operations whose undo has not finished, for health. */

@@ -85,7 +85,8 @@ const claimStatement = `
 
 /**
  * The same for several tenants that are made together: takes the oldest ones, and leaves `reserve` of
- * them ready. Those who take several wait for one another, so that they leave as much together.
+ * them ready where there are not enough for all. Those who take several wait for one another, so that
+ * they leave as much together.
  *
  * @param most how many at most
  */
@@ -101,7 +102,7 @@ export async function claimStandbys(
       .raw('SELECT pg_advisory_xact_lock(hashtextextended(?, 3))', [pool.cluster])
       .options({ name: 'lock_standbys' }),
     trx
-      .raw<{ rows: Standby[] }>(claimSeveralStatement, [...names, most, ...names, reserve])
+      .raw<{ rows: Standby[] }>(claimSeveralStatement, [...names, reserve, most, ...names])
       .options({ name: 'claim_standbys' }),
   ]);
   return rows;
@@ -112,8 +113,11 @@ const claimSeveralStatement = `
     SELECT id FROM ${controlSchema}.standbys
     WHERE cluster = ? AND isolation = ? AND recipe_hash = ? AND status = 'READY'
     ORDER BY created_at
-    LIMIT least(?, greatest(0, (SELECT count(*) FROM ${controlSchema}.standbys
-      WHERE cluster = ? AND isolation = ? AND recipe_hash = ? AND status = 'READY') - ?))
+    LIMIT (SELECT CASE WHEN count(*) >= wanted.most THEN wanted.most
+        ELSE greatest(0, count(*) - CAST(? AS int)) END
+      FROM ${controlSchema}.standbys, (VALUES (CAST(? AS int))) AS wanted (most)
+      WHERE cluster = ? AND isolation = ? AND recipe_hash = ? AND status = 'READY'
+      GROUP BY wanted.most)
     FOR UPDATE SKIP LOCKED)
   DELETE FROM ${controlSchema}.standbys standby USING chosen WHERE standby.id = chosen.id
   RETURNING ${returned('standby.')}`;

@@ -119,26 +119,34 @@ export async function listClustersInUse(control: Control): Promise<string[]> {
   return rows.map((row) => row.cluster);
 }
 
-/** PENDING → PROVISIONED, with the sealed connection string. False when it is in another status. */
-export async function provisionTenantDatabase(
-  trx: Control,
-  tenantId: string,
-  provisioned: {
-    readonly connectionStringEncrypted: string;
-    readonly migrationVersion: string | null;
-  },
-): Promise<boolean> {
-  const changed = await table(trx)
-    .where({ tenant_id: tenantId, status: 'PENDING' })
-    .update({
-      status: 'PROVISIONED',
-      connection_string_encrypted: provisioned.connectionStringEncrypted,
-      migration_version: provisioned.migrationVersion,
-      updated_at: trx.fn.now(),
-    })
-    .options({ name: 'provision_tenant_database' });
-  return changed === 1;
+/** A tenant database that was made. */
+export interface ProvisionedDatabase {
+  readonly tenantId: string;
+  readonly connectionStringEncrypted: string;
+  readonly migrationVersion: string | null;
 }
+
+/** PENDING → PROVISIONED, with the sealed connection strings. Answers with how many were pending. */
+export async function provisionTenantDatabases(
+  trx: Control,
+  databases: readonly ProvisionedDatabase[],
+): Promise<number> {
+  const { rowCount } = await trx
+    .raw<{ rowCount: number }>(provisionStatement, [
+      databases.map(({ tenantId }) => tenantId),
+      databases.map(({ connectionStringEncrypted }) => connectionStringEncrypted),
+      databases.map(({ migrationVersion }) => migrationVersion),
+    ] as unknown as Knex.RawBinding[])
+    .options({ name: 'provision_tenant_databases' });
+  return rowCount;
+}
+
+const provisionStatement = `
+  UPDATE ${controlSchema}.tenant_databases made
+  SET status = 'PROVISIONED', connection_string_encrypted = given.url,
+    migration_version = given.version, updated_at = now()
+  FROM unnest(CAST(? AS uuid[]), CAST(? AS text[]), CAST(? AS text[])) AS given (id, url, version)
+  WHERE made.tenant_id = given.id AND made.status = 'PENDING'`;
 
 /** Records that the database is gone, which frees its name. Only after the drop was verified. */
 export async function releaseTenantDatabase(trx: Control, tenantId: string): Promise<void> {

@@ -214,17 +214,23 @@ export async function takenSlugs(trx: Control, slugs: readonly string[]): Promis
 }
 
 /**
- * PROVISIONING → ACTIVE.
+ * PROVISIONING → ACTIVE: all of them, in the order of the ids.
  *
- * @throws Error when the tenant is in another status
+ * @throws Error when one is in another status
  */
-export async function activateTenant(trx: Control, id: string): Promise<Tenant> {
+export async function activateTenants(trx: Control, ids: readonly string[]): Promise<Tenant[]> {
   const rows = (await tenantTable(trx)
-    .where({ id, status: 'PROVISIONING' })
+    .whereRaw('id = ANY (CAST(? AS uuid[]))', [ids as string[]])
+    .where({ status: 'PROVISIONING' })
     .update({ status: 'ACTIVE', activated_at: trx.fn.now(), updated_at: trx.fn.now() })
     .returning('*')
-    .options({ name: 'activate_tenant' })) as Record<string, unknown>[];
-  return changedTenant(rows, 'provisioning');
+    .options({ name: 'activate_tenants' })) as Record<string, unknown>[];
+  return ids.map((id) =>
+    changedTenant(
+      rows.filter((row) => row['id'] === id),
+      'provisioning',
+    ),
+  );
 }
 
 /** One tenant that the scope may see, its row locked until the transaction ends. */

@@ -43,8 +43,8 @@ export interface OperationQueue {
   handBack(operationId: string): Promise<void>;
   /** Those of these operations that have no job that would come again. */
   lacking(operationIds: readonly string[]): Promise<string[]>;
-  /** Ends the job in the transaction that ends its operation. */
-  complete(trx: Knex.Transaction, operationId: string): Promise<void>;
+  /** Ends the jobs in the transaction that ends their operations. */
+  complete(trx: Knex.Transaction, operationIds: readonly string[]): Promise<void>;
   /** Rejects when the queue's tables do not answer. */
   ping(): Promise<void>;
   /** Takes no more jobs and waits for the handlers under way, at most `graceMs` milliseconds. */
@@ -139,8 +139,9 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
       return rows.map(({ id }) => id);
     },
 
-    async complete(trx, operationId) {
-      await boss.complete(queueName, operationId, null, {
+    async complete(trx, operationIds) {
+      if (operationIds.length === 0) return;
+      await boss.complete(queueName, [...operationIds], null, {
         db: fromKnex(prepared(trx)),
         includeQueued: true,
       });

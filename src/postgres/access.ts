@@ -1,75 +1,109 @@
 import type pg from 'pg';
 
-export interface AccessReport {
+/** What a tenant's credentials come to, as their own session sees it. */
+export interface ReachReport {
   readonly database: string;
   /** The schema that is searched first; null: none that there is. */
   readonly schema: string | null;
   /** Of the tables asked for, those that these credentials do not see in that schema. */
   readonly missingTables: readonly string[];
-  /** Databases other than this one that these credentials may open, of those looked at, by their ids. */
-  readonly openDatabases: readonly number[];
-  /** Schemas other than the one searched first that they may work in, likewise. */
+  /**
+   * Schemas other than the one searched first that they may work in, of those looked at, by their ids;
+   * those that are gone by now count as closed.
+   */
   readonly openSchemas: readonly number[];
-  /** Whether they may make schemas in this database. */
-  readonly createsSchemas: boolean;
-  /** Rights that a tenant's login must not have, by their names in pg_roles. */
-  readonly excessRights: readonly string[];
-  /** Roles it is a member of. */
-  readonly memberOf: readonly string[];
-}
-
-export interface AccessQuestion {
-  readonly requiredTables: readonly string[];
-  /** Databases to look at, by their ids; those that are gone by now count as closed. */
-  readonly databases: readonly number[];
-  /** Schemas of this database to look at, by their ids; likewise. */
-  readonly schemas: readonly number[];
-  /** Whether to ask for the role's own rights and memberships too. */
-  readonly role: boolean;
 }
 
 /**
- * Asks the server, as the connected tenant, what these credentials reach: one query, since each round
- * trip is paid by everyone who waits for a tenant, and with as few catalogs as will do: a new session
- * has to read them all.
+ * Asks the server, as the connected tenant, what these credentials come to: one query, since each round
+ * trip is paid by everyone who waits for a tenant, and made of functions alone: a new session has to
+ * read the catalogs of whatever else it is asked, which takes it longer than the login.
+ *
+ * @param schemas schemas of this database to look at, by their ids
  */
-export async function reportAccess(
+export async function reportReach(
   client: pg.ClientBase,
-  { requiredTables, databases, role, schemas }: AccessQuestion,
-): Promise<AccessReport> {
-  const { rows } = await client.query<AccessReport>(
-    `SELECT current_database() AS database, current_schema() AS schema,
-       ARRAY(SELECT name FROM unnest($1::text[]) AS name,
-                    to_regclass(quote_ident(current_schema()) || '.' || quote_ident(name)) AS found
-             WHERE found IS NULL OR NOT has_table_privilege(found, 'SELECT, INSERT')
-       ) AS "missingTables",
-       ARRAY(SELECT id FROM unnest($2::oid[]) AS id
-             WHERE has_database_privilege(session_user, id, 'CONNECT')
-               AND id <> (SELECT oid FROM pg_database WHERE datname = current_database())
-       ) AS "openDatabases",
-       ARRAY(SELECT id FROM unnest($3::oid[]) AS id
-             WHERE has_schema_privilege(session_user, id, 'USAGE, CREATE')
-               AND id <> (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
-       ) AS "openSchemas",
-       has_database_privilege(session_user, current_database(), 'CREATE') AS "createsSchemas",
-       ${role ? roleRights : "'{}'::text[]"} AS "excessRights",
-       ${role ? memberships : "'{}'::text[]"} AS "memberOf"`,
-    [requiredTables, databases, schemas],
+  requiredTables: readonly string[],
+  schemas: readonly number[] = [],
+): Promise<ReachReport> {
+  const tables = requiredTables.map(
+    (_, index) => `, coalesce(has_table_privilege(to_regclass(
+      quote_ident(current_schema()) || '.' || quote_ident($${index + 1})), 'SELECT, INSERT'), false)
+      AS table_${index}`,
   );
-  const report = rows[0];
-  if (report === undefined) throw new Error('the server answered without a row');
-  return report;
+  const open =
+    schemas.length === 0
+      ? ''
+      : `, ARRAY(SELECT id FROM unnest($${requiredTables.length + 1}::oid[]) AS id
+           WHERE has_schema_privilege(session_user, id, 'USAGE, CREATE')
+             AND id <> (SELECT oid FROM pg_namespace WHERE nspname = current_schema())) AS "openSchemas"`;
+  const { rows } = await client.query<
+    Omit<ReachReport, 'missingTables' | 'openSchemas'> &
+      Readonly<Record<`table_${number}`, boolean>> & { readonly openSchemas?: number[] }
+  >(
+    `SELECT current_database() AS database, current_schema() AS schema${tables.join('')}${open}`,
+    schemas.length === 0 ? [...requiredTables] : [...requiredTables, schemas],
+  );
+  const row = rows[0];
+  if (row === undefined) throw new Error('the server answered without a row');
+  const { database, openSchemas = [], schema } = row;
+  const missingTables = requiredTables.filter((_, index) => !row[`table_${index}`]);
+  return { database, schema, missingTables, openSchemas };
 }
 
-const roleRights = `(SELECT array_remove(ARRAY[
-          CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreatedb THEN 'CREATEDB' END,
-          CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
-          CASE WHEN rolreplication THEN 'REPLICATION' END,
-          CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL)
-        FROM pg_roles WHERE rolname = session_user)`;
+/** What the roles of a tenant may do that is no matter of one database's content. */
+export interface RightsReport {
+  /** Databases other than its own that the login may open, of those looked at, by their ids. */
+  readonly openDatabases: readonly number[];
+  /** Whether it may make schemas in its own. */
+  readonly createsSchemas: boolean;
+  /** Rights that a tenant's login must not have, by their names in pg_roles. */
+  readonly excessRights: readonly string[];
+  /** Roles that the login or its owner role is a member of, but for the owner role itself. */
+  readonly memberOf: readonly string[];
+}
 
-const memberships = `ARRAY(SELECT pg_get_userbyid(roleid)::text FROM pg_auth_members
-             WHERE member = session_user::regrole)`;
+export interface RightsQuestion {
+  readonly login: string;
+  readonly owner: string;
+  /** The tenant's own database. */
+  readonly database: string;
+  /** Databases to look at, by their ids; those that are gone by now count as closed. */
+  readonly databases: readonly number[];
+}
+
+/**
+ * Asks the server's privilege functions, from any session in any database: one that has been asked
+ * before knows the catalogs.
+ *
+ * @throws Error when the login or the database is not there
+ */
+export async function reportRights(
+  client: pg.ClientBase,
+  { login, owner, database, databases }: RightsQuestion,
+): Promise<RightsReport> {
+  const { rows } = await client.query<RightsReport>({
+    name: 'report_rights',
+    text: `SELECT
+       ARRAY(SELECT id FROM unnest($4::oid[]) AS id
+             WHERE has_database_privilege(login.oid, id, 'CONNECT')
+               AND id <> (SELECT oid FROM pg_database WHERE datname = $3::name)) AS "openDatabases",
+       has_database_privilege(login.oid, $3::name::text, 'CREATE') AS "createsSchemas",
+       array_remove(ARRAY[
+         CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreatedb THEN 'CREATEDB' END,
+         CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
+         CASE WHEN rolreplication THEN 'REPLICATION' END,
+         CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL) AS "excessRights",
+       ARRAY(SELECT role.rolname::text FROM pg_auth_members
+             JOIN pg_roles role ON role.oid = roleid JOIN pg_roles owner ON owner.rolname = $2
+             WHERE member IN (login.oid, owner.oid) AND roleid <> owner.oid) AS "memberOf"
+     FROM pg_roles login WHERE rolname = $1`,
+    values: [login, owner, database, databases],
+  });
+  const report = rows[0];
+  if (report === undefined) throw new Error('there is no such login role');
+  return report;
+}
 
 /**
  * Asks, as the admin, for the ids of databases to look at.

@@ -91,6 +91,12 @@ export interface Cluster {
     options?: Omit<AheadOptions, 'onEnd'>,
   ): ConnectionAhead | null;
 
+  /**
+   * Opens a connection once one of the short-lived ones is free for it. Whoever holds it must not wait
+   * for another one meanwhile.
+   */
+  connectInTurn(config: pg.ClientConfig, prepare: AheadOptions['prepare']): ConnectionAhead;
+
   /** Connection options of the admin for another database. */
   adminOptions(database: string): pg.ClientConfig;
 
@@ -263,6 +269,23 @@ export function openCluster(options: ClusterOptions): Cluster {
       void slots(() => ended);
       return connectAhead(config, {
         ...ahead,
+        onEnd: () => {
+          end(undefined);
+        },
+      });
+    },
+
+    connectInTurn(config, prepare) {
+      warm.makeRoom();
+      const turn = Promise.withResolvers<undefined>();
+      const { promise: ended, resolve: end } = Promise.withResolvers<undefined>();
+      void slots(() => {
+        turn.resolve(undefined);
+        return ended;
+      });
+      return connectAhead(config, {
+        before: turn.promise,
+        prepare,
         onEnd: () => {
           end(undefined);
         },

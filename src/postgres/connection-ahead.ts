@@ -10,6 +10,8 @@ export interface ConnectionAhead {
   use<T>(work: (client: pg.Client) => Promise<T>, signal?: AbortSignal): Promise<T>;
   /** Resolves once what had to come before it is done, or has failed: then `use` rejects. */
   readonly begun: Promise<unknown>;
+  /** Resolves once it is open and prepared; rejects with what kept it from that, as `use` does then. */
+  readonly ready: Promise<unknown>;
   /** Ends it unused; after `use`, or twice, it does nothing. */
   discard(): void;
 }
@@ -17,8 +19,8 @@ export interface ConnectionAhead {
 export interface AheadOptions {
   /** What has to be done before it may be opened. */
   readonly before?: Promise<unknown> | undefined;
-  /** Done once it is open and before its use, so that the server knows its catalogs by then. */
-  readonly warmUp?: ((client: pg.Client) => Promise<unknown>) | undefined;
+  /** Done once it is open and before its use. */
+  readonly prepare?: ((client: pg.Client) => Promise<unknown>) | undefined;
   /** Told once, when the connection counts no more. */
   readonly onEnd: () => void;
 }
@@ -26,7 +28,7 @@ export interface AheadOptions {
 /** Begins to connect. */
 export function connectAhead(
   config: pg.ClientConfig,
-  { before, warmUp, onEnd }: AheadOptions,
+  { before, prepare, onEnd }: AheadOptions,
 ): ConnectionAhead {
   const client = new pg.Client(config);
   client.on('error', () => undefined); // told by the promise of whatever is under way
@@ -36,7 +38,7 @@ export function connectAhead(
       if (ended) throw new Error('the connection was discarded before it was opened');
       return client.connect();
     })
-    .then(() => warmUp?.(client));
+    .then(() => prepare?.(client));
   connected.catch(() => undefined); // told to whoever uses it
 
   function end(): void {
@@ -51,6 +53,7 @@ export function connectAhead(
 
   return {
     begun: (before ?? Promise.resolve()).catch(() => undefined),
+    ready: connected,
 
     async use(work, signal) {
       const cut = (): void => {

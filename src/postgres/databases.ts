@@ -56,6 +56,8 @@ export interface Opening {
   readonly finalName: string;
   /** Role that may connect, make temporary tables, and make schemas; absent: nobody but the admin. */
   readonly owner?: string;
+  /** Role whose member the owner becomes, to take over what that role owns in it. */
+  readonly contentOwner?: string;
   readonly marker: string;
 }
 
@@ -66,19 +68,27 @@ export interface Opening {
 export async function openDatabase(client: pg.ClientBase, opening: Opening): Promise<void> {
   const name = quoteIdentifier(opening.name);
   const finalName = quoteIdentifier(opening.finalName);
+  const { contentOwner, owner } = opening;
+  const membership =
+    contentOwner === undefined || owner === undefined
+      ? ''
+      : `GRANT ${quoteIdentifier(contentOwner)} TO ${quoteIdentifier(owner)};`;
   await client.query(`
     COMMENT ON DATABASE ${name} IS ${quoteLiteral(opening.marker)};
     REVOKE ALL ON DATABASE ${name} FROM PUBLIC;
-    ${opening.owner === undefined ? '' : `GRANT CONNECT, TEMPORARY, CREATE ON DATABASE ${name} TO ${quoteIdentifier(opening.owner)};`}
+    ${owner === undefined ? '' : `GRANT CONNECT, TEMPORARY, CREATE ON DATABASE ${name} TO ${quoteIdentifier(owner)};`}
+    ${membership}
     ${opening.name === opening.finalName ? '' : `ALTER DATABASE ${name} RENAME TO ${finalName};`}
     ALTER DATABASE ${finalName} ALLOW_CONNECTIONS true`);
 }
 
-/** Gives all that `from` owns in the connected database to `to`. */
-export async function reassignOwned(client: AdminClient, from: string, to: string): Promise<void> {
-  await asMember(client, [from, to], async () => {
-    await client.query(`REASSIGN OWNED BY ${quoteIdentifier(from)} TO ${quoteIdentifier(to)}`);
-  });
+/** Gives all that `from` owns in the connected database to `to`, as a member of both. */
+export async function reassignOwned(
+  client: pg.ClientBase,
+  from: string,
+  to: string,
+): Promise<void> {
+  await client.query(`REASSIGN OWNED BY ${quoteIdentifier(from)} TO ${quoteIdentifier(to)}`);
 }
 
 /**
@@ -167,6 +177,21 @@ async function openToPublic(client: pg.ClientBase, names: readonly string[]): Pr
     [names],
   );
   return rows.map((row) => row.datname);
+}
+
+/**
+ * Rewrites the connected database's tables, catalogs included, without the room that is left over in
+ * them and without maps of that room: some sixth less for every copy to read, log and write. Shared
+ * catalogs are everybody's and stay as they are; so does what the connected role may not rewrite.
+ */
+export async function compact(client: pg.ClientBase): Promise<void> {
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT format('%I.%I', nspname, relname) AS name FROM pg_class
+     JOIN pg_namespace ON pg_namespace.oid = relnamespace
+     WHERE relkind IN ('r', 'm') AND NOT relisshared AND nspname !~ '^pg_(toast|temp)'
+     ORDER BY pg_class.oid`,
+  );
+  await client.query(`VACUUM (FULL, FREEZE) ${rows.map(({ name }) => name).join(', ')}`);
 }
 
 /** Closes a database for good and lets it be copied: nobody may be connected to a template. */

@@ -162,6 +162,25 @@ export async function asMember<T>(
   }
 }
 
+/** Takes a role out of another one. Not in it is fine. */
+export async function revokeMembership(
+  client: pg.ClientBase,
+  role: string,
+  member: string,
+): Promise<void> {
+  await client.query(`REVOKE ${quoteIdentifier(role)} FROM ${quoteIdentifier(member)}`);
+}
+
+/** Takes a role out of all those it is in. */
+export async function revokeMemberships(client: pg.ClientBase, member: string): Promise<void> {
+  const { rows } = await client.query<{ role: string }>(
+    `SELECT DISTINCT pg_get_userbyid(roleid)::text AS role FROM pg_auth_members
+     WHERE member = to_regrole($1)`,
+    [quoteIdentifier(member)],
+  );
+  for (const { role } of rows) await revokeMembership(client, role, member);
+}
+
 async function rolesWithoutMembership(
   client: pg.ClientBase,
   roles: readonly string[],

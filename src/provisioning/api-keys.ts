@@ -142,7 +142,7 @@ async function rotate(
   });
   const apiKeyId = randomUUID();
   await insertApiKeys(trx, [{ id: apiKeyId, tenantId, display, lookup, hash }]);
-  await activateApiKeys(trx, tenantId);
+  await activateApiKeys(trx, [tenantId]);
   if (idempotency !== null) {
     await insertIdempotencyRecord(trx, idempotency.key, {
       payloadHash: idempotency.payloadHash,

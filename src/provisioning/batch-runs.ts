@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
@@ -16,6 +17,7 @@ import { nextMove } from './batch-moves.ts';
 import { cancelLaterItems } from './later-items.ts';
 import type { Precedence } from './precedence.ts';
 import type { Reserved } from './reservation.ts';
+import type { RunEnd } from './pipeline.ts';
 import type { Runner } from './runner.ts';
 
 export interface BatchRunsOptions {
@@ -64,7 +66,8 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
   const known = new Map<string, Reserved>();
   const undoing = pLimit(settings.batchConcurrency);
   const ended = new Map<string, Set<() => void>>();
-  let working = 0;
+  /** The items that are made here, and their batches. */
+  const working = new Map<string, string | null>();
   let stopped = false;
   let looking: Promise<void> | null = null;
   let lookAgain = false;
@@ -75,17 +78,20 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
   /** Begins as many items as there is room for; one look at a time. */
   function look(): void {
     lookAgain = true;
-    looking ??= beginAll().finally(() => {
-      looking = null;
-      if (lookAgain && !stopped) look();
-    });
+    // Of several that end at once the places are filled together.
+    looking ??= setImmediate()
+      .then(beginAll)
+      .finally(() => {
+        looking = null;
+        if (lookAgain && !stopped) look();
+      });
   }
 
   async function beginAll(): Promise<void> {
     lookAgain = false;
     // While somebody waits for a single tenant no more begin than keep batches from standing still.
     const most = precedence.isAwaited() ? 1 : settings.batchConcurrency;
-    const limit = most - working;
+    const limit = most - working.size;
     held = precedence.isAwaited();
     if (limit <= 0 || stopped) return;
     try {
@@ -108,21 +114,28 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
   }
 
   async function work(operation: Operation): Promise<void> {
-    working += 1;
+    const { batchId } = operation;
+    working.set(operation.id, batchId);
+    const end = await make(operation);
+    working.delete(operation.id);
+    look();
+    // While others of it are made here, one that succeeded decides nothing: the last of them asks.
+    const isLast = [...working.values()].every((other) => other !== batchId);
+    if (batchId !== null && (isLast || end !== 'SUCCEEDED')) await advance(batchId);
+  }
+
+  /** Answers with how it ended here; null: it could not begin. */
+  async function make(operation: Operation): Promise<RunEnd | null> {
     const reserved = known.get(operation.id);
     known.delete(operation.id);
     try {
-      if (reserved === undefined) await runner.begin(operation);
-      else {
-        const remainingMs = settings.operationTimeoutSeconds * 1000;
-        await runner.start({ ...reserved, operation, remainingMs, percent: 0 });
-      }
+      if (reserved === undefined) return await runner.begin(operation);
+      const remainingMs = settings.operationTimeoutSeconds * 1000;
+      return (await runner.start({ ...reserved, operation, remainingMs, percent: 0 })).end;
     } catch (error) {
       log.error({ err: error, operationId: operation.id }, 'an item of a batch failed');
+      return null;
     }
-    working -= 1;
-    look();
-    if (operation.batchId !== null) await advance(operation.batchId);
   }
 
   /** Does what is next for a batch, if anything: see `nextMove`. Never rejects. */

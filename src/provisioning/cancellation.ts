@@ -106,7 +106,7 @@ async function accept(
   let operation = found;
   if (found.status === 'SCHEDULED') {
     [operation = found] = await cancelScheduled(trx, { id }, onRequest);
-    await queue.complete(trx, id);
+    await queue.complete(trx, [id]);
   } else {
     await cancelQueuedItem(trx, id, onRequest);
     await queue.lease(trx, [id]);

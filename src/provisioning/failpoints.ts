@@ -50,6 +50,8 @@ const furtherPoints = [
   'reserve:after',
   // A database is there, and has neither marker nor final name.
   'create_database:inside',
+  // It is open, and what is in it still the template's.
+  'create_database:opened',
   // The transaction that ends an operation is about to commit.
   'commit:before',
   // An operation is about to be, and was, taken over.

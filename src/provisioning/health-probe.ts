@@ -1,6 +1,6 @@
 import type { CheckedPlace } from '../control/health-checks.ts';
 import type { KeyRing } from '../crypto/envelope.ts';
-import { reportAccess } from '../postgres/access.ts';
+import { reportReach } from '../postgres/access.ts';
 import type { Cluster } from '../postgres/cluster.ts';
 import { connectionOptions } from '../postgres/connection.ts';
 import { codeOf, errorCodes, isUnreachable } from '../postgres/error-codes.ts';
@@ -47,12 +47,7 @@ export async function probe(
   const looked = cluster.withLogin(
     config,
     async (client) => {
-      const access = await reportAccess(client, {
-        requiredTables,
-        databases: [],
-        schemas: [],
-        role: false,
-      });
+      const access = await reportReach(client, requiredTables);
       const schema = place.schemaName ?? 'public';
       const migrationVersion = await newestMigration(client, schema);
       return { access, migrationVersion, schema };

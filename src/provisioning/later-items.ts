@@ -15,7 +15,8 @@ export async function cancelLaterItems(
 ): Promise<void> {
   const reason = { code: 'PROVISIONING_FAILED', message, rolledBack: true } as const;
   const cancelled = await cancelScheduled(trx, { batchId }, reason);
-  await Promise.all(cancelled.map(({ id }) => queue.complete(trx, id)));
+  const ids = cancelled.map(({ id }) => id);
+  await queue.complete(trx, ids);
   await appendAudit(
     trx,
     ...cancelled.map(({ actor, partner, requestId, tenantId }): AuditRecord => ({

@@ -53,8 +53,8 @@ export interface RunOutcome {
 export interface Runner {
   /** Starts an operation accepted here. The promise never rejects. */
   start(accepted: AcceptedOperation): Promise<RunOutcome>;
-  /** Starts an operation that waited and that this instance has begun. Never rejects. */
-  begin(operation: Operation): Promise<void>;
+  /** Starts an operation that waited and that this instance has begun; null: it could not. Never rejects. */
+  begin(operation: Operation): Promise<RunEnd | null>;
   /** Takes over an operation whose lease ran out, and resumes or undoes it. */
   resume(operationId: string): Promise<void>;
   /** Whether anything runs: what can wait should. */
@@ -204,10 +204,11 @@ export function createRunner(options: RunnerOptions): Runner {
 
     async begin(operation) {
       try {
-        await start(await load(operation));
+        return (await start(await load(operation))).end;
       } catch (error) {
         options.log.warn({ err: error, operationId: operation.id }, 'operation handed back');
         await services.queue.handBack(operation.id).catch(() => undefined);
+        return null;
       }
     },
 

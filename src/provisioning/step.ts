@@ -48,6 +48,8 @@ export interface StepServices {
   readonly neighbours: Neighbours;
   readonly precedence: Precedence;
   readonly tenantMigrations: MigrationSet;
+  /** Activates a tenant of a batch, in one transaction with others that are ready. */
+  readonly activateTogether: (context: StepContext) => Promise<EndedOperation>;
   readonly settings: StepSettings;
   readonly failpoints: Failpoints;
 }
@@ -87,10 +89,10 @@ export interface EndedOperation {
   readonly tenant: Tenant;
 }
 
-/** The transaction that ends an operation, begun and not yet committed. */
+/** The transaction that ends operations, begun and not yet committed. */
 export interface OpenEnd {
-  /** Commits it with its audit row. Once only. */
-  commit(): Promise<EndedOperation>;
+  /** Commits it with its audit rows; answers in the order of the operations. Once only. */
+  commit(): Promise<EndedOperation[]>;
   /** Rolls it back; after `commit`, it does nothing. */
   abandon(): Promise<void>;
 }

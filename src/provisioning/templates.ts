@@ -15,6 +15,7 @@ import {
 import type { Cluster } from '../postgres/cluster.ts';
 import {
   closeAsTemplate,
+  compact,
   createClosedDatabase,
   dropDatabase,
   findDatabase,
@@ -182,6 +183,7 @@ async function build(
       admin: (work) => work(client),
       signal: AbortSignal.timeout(migrationTimeoutMs),
     });
+    await cluster.inDatabase(template.databaseName, compact);
     await closeAsTemplate(client, template.databaseName);
   } catch (error) {
     await drop(client, template);

@@ -1,7 +1,6 @@
 import type pg from 'pg';
 import type { TenantDatabase } from '../control/tenant-databases.ts';
 import { connectionOptions } from '../postgres/connection.ts';
-import { reportAccess, type AccessReport } from '../postgres/access.ts';
 import type { AheadOptions, ConnectionAhead } from '../postgres/connection-ahead.ts';
 import { passwordOf, type PlaceContext } from './step.ts';
 
@@ -35,26 +34,4 @@ export function logInAhead(
   options?: Omit<AheadOptions, 'onEnd'>,
 ): ConnectionAhead | null {
   return context.cluster.connectAhead(tenantLoginOptions(context), options);
-}
-
-/** What to ask as the connected tenant: what its credentials reach. */
-export async function accessQuestion({
-  cluster,
-  database,
-  findings,
-  services,
-}: Pick<PlaceContext, 'cluster' | 'database' | 'findings' | 'services'>): Promise<
-  (client: pg.ClientBase) => Promise<AccessReport>
-> {
-  const { requiredTenantTables } = services.settings;
-  const closed = await services.watch.closedDatabases(cluster);
-  const databases = await services.neighbours.databases(cluster, closed);
-  const schemas =
-    database.isolation === 'SCHEMA'
-      ? await services.neighbours.schemas(cluster, database.databaseName)
-      : [];
-  // A standby's role was asked about when it was made, and nothing has changed it since.
-  const role = findings.prepared !== true;
-  return (client) =>
-    reportAccess(client, { requiredTables: requiredTenantTables, databases, role, schemas });
 }

@@ -26,7 +26,7 @@ export async function takeOverPublicSchema(
     });
     return;
   }
-  await reassignOwned(client, present, owner);
+  await asMember(client, [present, owner], () => reassignOwned(client, present, owner));
 }
 
 async function ownerOfPublicSchema(client: AdminClient): Promise<string | undefined> {

@@ -3,7 +3,7 @@ import type { Knex } from 'knex';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   countCompensating,
-  endOperation,
+  endOperations,
   FenceLostError,
   findOperation,
   listOperations,
@@ -42,14 +42,14 @@ describe('an operation', () => {
   const read = () => findOperation(control, null, hold.id);
 
   test('that ends loses its secrets and takes no more writes', async () => {
-    await endOperation(control, hold, 'SUCCEEDED');
+    await endOperations(control, [hold], 'SUCCEEDED');
     const [row] = await world.query(
       `SELECT status, secrets_encrypted AS secrets, finished_at IS NOT NULL AS finished
        FROM control_plane.operations WHERE id = $1`,
       [hold.id],
     );
     expect(row).toEqual({ status: 'SUCCEEDED', secrets: null, finished: true });
-    await expect(endOperation(control, hold, 'SUCCEEDED')).rejects.toThrow(FenceLostError);
+    await expect(endOperations(control, [hold], 'SUCCEEDED')).rejects.toThrow(FenceLostError);
     await expect(startCompensation(control, hold, failure)).rejects.toThrow(FenceLostError);
     expect(await takeOver(control, hold.id)).toBeNull();
   });
@@ -60,23 +60,23 @@ describe('an operation', () => {
     await startCompensation(control, hold, failure);
     expect(await read()).toMatchObject({ status: 'COMPENSATING', errorCode: failure.code });
     expect(await countCompensating(control)).toBe(before + 1);
-    await expect(endOperation(control, hold, 'SUCCEEDED')).rejects.toThrow(FenceLostError);
-    await endOperation(control, hold, 'COMPENSATED');
+    await expect(endOperations(control, [hold], 'SUCCEEDED')).rejects.toThrow(FenceLostError);
+    await endOperations(control, [hold], 'COMPENSATED');
     expect(await read()).toMatchObject({ status: 'COMPENSATED', errorMessage: failure.message });
     expect(await countCompensating(control)).toBe(before);
   });
 
   test('that runs cannot end as undone', async () => {
-    await expect(endOperation(control, hold, 'COMPENSATED')).rejects.toThrow(FenceLostError);
+    await expect(endOperations(control, [hold], 'COMPENSATED')).rejects.toThrow(FenceLostError);
     expect((await read())?.status).toBe('RUNNING');
   });
 
   test('that was taken over obeys its new holder alone', async () => {
     const taken = await takeOver(control, hold.id);
     expect(taken).toMatchObject({ id: hold.id, fence: 2, status: 'RUNNING' });
-    await expect(endOperation(control, hold, 'SUCCEEDED')).rejects.toThrow(FenceLostError);
+    await expect(endOperations(control, [hold], 'SUCCEEDED')).rejects.toThrow(FenceLostError);
     await expect(startCompensation(control, hold, failure)).rejects.toThrow(FenceLostError);
-    await endOperation(control, taken!, 'SUCCEEDED');
+    await endOperations(control, [taken!], 'SUCCEEDED');
     expect(await read()).toMatchObject({ status: 'SUCCEEDED', fence: 2 });
   });
 

@@ -96,12 +96,15 @@ export const recording = ['reserve:before', 'reserve:inside', 'reserve:after'];
 /** The points after `reserve`, in the order in which an operation comes to them. */
 export function inOrder(isolation: IsolationCase['isolation']): string[] {
   return pointsOf(isolation).flatMap((point) => {
-    if (point === 'create_database:after') return ['create_database:inside', point];
+    if (point === 'create_database:after') {
+      return ['create_database:inside', 'create_database:opened', point];
+    }
     return point === 'activate:after' ? ['commit:before', point] : [point];
   });
 }
 
 /** Of these, those that an operation with a standby comes to. */
 export function inOrderWithStandby(isolation: IsolationCase['isolation']): string[] {
-  return inOrder(isolation).filter((point) => point !== 'create_database:inside');
+  const copying = ['create_database:inside', 'create_database:opened'];
+  return inOrder(isolation).filter((point) => !copying.includes(point));
 }

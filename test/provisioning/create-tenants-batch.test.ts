@@ -226,6 +226,37 @@ describe('an item that fails on the way', () => {
     await expectNothingLeft(world, gateway, failed.operation!.id);
   });
 
+  test('leaves alone those that are activated in one transaction with it', async () => {
+    await world.query(
+      `CREATE FUNCTION control_plane.refuse() RETURNS trigger LANGUAGE plpgsql AS
+       $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
+       CREATE TRIGGER refuse BEFORE UPDATE ON control_plane.tenants FOR EACH ROW
+         WHEN (NEW.status = 'ACTIVE' AND NEW.slug = 'lot-1') EXECUTE FUNCTION control_plane.refuse()`,
+    );
+    // They come to their activation at once.
+    const all = Promise.withResolvers<undefined>();
+    let count = 0;
+    failpoints.at('activate:before', () => {
+      count += 1;
+      if (count === 4) all.resolve(undefined);
+      return all.promise;
+    });
+    const { batch } = await createBatch(gateway, { tenants: schemas('lot', 4) });
+    failpoints.clear();
+    await world.query('DROP FUNCTION control_plane.refuse() CASCADE');
+    expect(batch?.results.map(({ success }) => success)).toEqual([true, false, true, true]);
+    const failed = batch!.results[1]!;
+    expect(failed.userErrors).toMatchObject([{ code: 'PROVISIONING_FAILED' }]);
+    await expectNothingLeft(world, gateway, failed.operation!.id);
+    // One transaction for the three, had it not been for the fourth: each was by itself.
+    const audits = await world.query(
+      `SELECT FROM control_plane.audit_log WHERE action = 'activateTenant'
+       AND tenant_id = ANY (SELECT tenant_id FROM control_plane.operations WHERE batch_id = $1)`,
+      [batch!.id],
+    );
+    expect(audits).toHaveLength(3);
+  });
+
   test('atomic: takes all others with it, also those that were made', async () => {
     // Each of the others is ready by the time that the last one fails.
     let count = 0;

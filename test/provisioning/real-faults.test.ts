@@ -74,24 +74,23 @@ test('a required table that is missing fails verify_connection, by its name', as
   await strict.close();
 });
 
-describe('a tenant database that its tenant cannot reach fails verify_connection', () => {
+describe('a tenant database that its tenant cannot reach fails', () => {
   const verification = /^Step verify_connection failed(:|\.)/;
-  let patient: TestGateway;
-
-  // With so few connections none is free to log in ahead of the step: the fault is there before it.
-  beforeAll(async () => {
-    patient = await world.start({ failpoints, settings: { CLUSTER_CONNECTIONS_MAX: '3' } });
-  });
-
-  test.each<[string, string]>([
-    ['the login role cannot log in', 'ALTER ROLE %login% NOLOGIN'],
-    ['the login has another password', "ALTER ROLE %login% PASSWORD 'other'"],
-    ['the login role may not connect', 'REVOKE CONNECT ON DATABASE %database% FROM %owner%'],
-    ['the database takes no connections', 'ALTER DATABASE %database% ALLOW_CONNECTIONS false'],
-    ['the login role is gone', 'DROP ROLE %login%'],
-  ])('%s', async (_fault, statement) => {
-    failpoints.at('verify_connection:before', () => onNewest(statement));
-    expect(await expectUndone(patient, { name: _fault })).toMatch(verification);
+  // The session that is verified is opened while the database is made: the fault is there before it.
+  test.each<[string, string, RegExp]>([
+    ['the login role cannot log in', 'ALTER ROLE %login% NOLOGIN', verification],
+    ['the login has another password', "ALTER ROLE %login% PASSWORD 'other'", verification],
+    ['it may not connect', 'REVOKE CONNECT ON DATABASE %database% FROM %owner%', verification],
+    ['the login role is gone', 'DROP ROLE %login%', verification],
+    // Nor does it take the admin's, which hands over what is in it.
+    [
+      'the database takes no connections',
+      'ALTER DATABASE %database% ALLOW_CONNECTIONS false',
+      /^Step create_database failed/,
+    ],
+  ])('%s', async (fault, statement, message) => {
+    failpoints.at('create_database:opened', () => onNewest(statement));
+    expect(await expectUndone(gateway, { name: fault })).toMatch(message);
   });
 
   test.each<[string, string, RegExp]>([

@@ -63,6 +63,15 @@ async function onServer({ database, owner }: TemplateRow) {
 }
 
 describe('the template', () => {
+  test('is smaller than what it was made from, for all that is in it', async () => {
+    await start();
+    const [size] = await world.query<{ smaller: boolean }>(
+      `SELECT pg_database_size($1) < pg_database_size('template0') AS smaller`,
+      [(await templates()).at(-1)!.database],
+    );
+    expect(size?.smaller).toBe(true);
+  });
+
   test('is there once the gateway listens: closed, marked, and its owner cannot log in', async () => {
     const gateway = await start();
     const [template, ...others] = await templates();

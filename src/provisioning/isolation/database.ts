@@ -1,4 +1,4 @@
-import { accessQuestion, logInAhead } from '../tenant-login.ts';
+import { tenantLoginOptions } from '../tenant-login.ts';
 import { migrateAs, takeOverPublicSchema } from '../tenant-schema.ts';
 import {
   createClosedDatabase,
@@ -6,8 +6,10 @@ import {
   dropDatabase,
   findDatabase,
   openDatabase,
+  reassignOwned,
 } from '../../postgres/databases.ts';
-import { codeOf, errorCodes, PassingError } from '../../postgres/error-codes.ts';
+import { codeOf, errorCodes, isTransient, PassingError } from '../../postgres/error-codes.ts';
+import { revokeMembership, revokeMemberships } from '../../postgres/roles.ts';
 import {
   opaqueDatabaseName,
   slugDatabaseName,
@@ -39,24 +41,19 @@ export const databaseIsolation: Isolation = {
     standby.databaseName === names.databaseName ? Promise.resolve() : null,
 
   async create(context) {
-    const { cluster, database, findings, signal, tenant } = context;
+    const { cluster, database, findings, services, signal, tenant } = context;
     const named = database.databaseName === opaqueDatabaseName(tenant.id);
     if (findings.prepared === true && named) return; // a standby under this very name
     const contentOwner = await copyInTurn(context, () => makeDatabase(context));
-    findings.login?.discard(); // of an earlier try
-    // Its first question takes long in a new database: asked now for practice, in earnest once the
-    // content is handed over. In a batch it would take from others what nobody waits for.
-    const login =
-      context.operation.batchId == null
-        ? logInAhead(context, { warmUp: await accessQuestion(context) })
-        : null;
-    if (login !== null) findings.login = login;
     if (findings.prepared === true) return;
+    await services.failpoints.reach('create_database:opened');
+    if (contentOwner !== null && (await takeOverAsTenant(context, contentOwner))) return;
     await cluster.inDatabase(
       database.databaseName,
       (client) => takeOverPublicSchema(client, database.ownerRole, contentOwner),
       signal,
     );
+    await cluster.admin((client) => revokeMemberships(client, database.ownerRole), signal);
   },
 
   async migrate(context) {
@@ -94,6 +91,35 @@ export const databaseIsolation: Isolation = {
     return cluster.admin((client) => databaseSize(client, databaseName));
   },
 };
+
+/**
+ * Hands what came from the template over to the tenant's owner role in the tenant's own first session,
+ * which is verified next: any other would read the catalogs of the new database for this alone.
+ *
+ * @returns false when the tenant may not, and the admin has to do it: of some kinds of objects only a
+ *   superuser may change the owner
+ */
+async function takeOverAsTenant(context: PlaceContext, contentOwner: string): Promise<boolean> {
+  const { cluster, database, findings, signal } = context;
+  findings.login?.discard(); // of an earlier try
+  const login = cluster.connectInTurn(tenantLoginOptions(context), (client) =>
+    reassignOwned(client, contentOwner, database.ownerRole),
+  );
+  findings.login = login;
+  try {
+    await login.ready;
+  } catch (error) {
+    login.discard();
+    delete findings.login;
+    if (isTransient(error)) throw error;
+    return false;
+  }
+  await cluster.admin(
+    (client) => revokeMembership(client, contentOwner, database.ownerRole),
+    signal,
+  );
+  return true;
+}
 
 /** Runs `make`: when its turn has come, where it copies a database for a batch. */
 function copyInTurn<T>(
@@ -140,13 +166,15 @@ async function makeDatabase(context: PlaceContext): Promise<string | null> {
         await services.failpoints.reach('create_database:inside');
         if (template !== null) context.findings.migrationVersion = template.migrationVersion;
       }
+      const contentOwner = begun === null && template !== null ? template.ownerRole : null;
       await openDatabase(client, {
         name: opaque,
         finalName: database.databaseName,
         owner: database.ownerRole,
         marker: tenantMarker(tenant.id, operation.id, services.installation),
+        ...(contentOwner === null ? {} : { contentOwner }),
       });
-      return begun === null && template !== null ? template.ownerRole : null;
+      return contentOwner;
     },
     signal,
   );

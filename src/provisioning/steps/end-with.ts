@@ -1,7 +1,7 @@
 import { sentTogether } from '../../control/database.ts';
 import type { Knex } from 'knex';
 import { appendAudit, type AuditRecord } from '../../control/audit.ts';
-import { endOperation } from '../../control/operations.ts';
+import { endOperations } from '../../control/operations.ts';
 import type { Tenant } from '../../control/tenants.ts';
 import type { EndedOperation, OpenEnd, StepContext } from '../step.ts';
 
@@ -21,31 +21,49 @@ export async function endWith(
   ending: Ending,
   change: (trx: Knex.Transaction) => Promise<Tenant>,
 ): Promise<void> {
-  context.findings.ended = await openEnd(context, ending, change).commit();
+  const end = openEnd([context], ending, async (trx) => [await change(trx)]);
+  const [ended] = await end.commit();
+  if (ended !== undefined) context.findings.ended = ended;
 }
 
 /**
- * Begins that transaction at once, for whoever commits it later: all is done but the audit row, under
+ * Begins that transaction at once, for whoever commits it later: all is done but the audit rows, under
  * whose lock nobody should wait for anything. To be committed or abandoned soon: it holds the
- * operation's row, and the server ends it after some seconds of silence, so that an instance that
+ * operations' rows, and the server ends it after some seconds of silence, so that an instance that
  * stalls keeps nobody from taking over.
+ *
+ * @param contexts operations that end in the same way: all of them, or none
+ * @param change answers with their tenants, in the order of the operations
  */
 export function openEnd(
-  { hold, operation, services, tenant }: StepContext,
+  contexts: readonly [StepContext, ...StepContext[]],
   ending: Ending,
-  change: (trx: Knex.Transaction) => Promise<Tenant>,
+  change: (trx: Knex.Transaction) => Promise<readonly Tenant[]>,
 ): OpenEnd {
-  async function begin(): Promise<{ trx: Knex.Transaction; ended: EndedOperation }> {
+  const [{ services }] = contexts;
+
+  async function begin(): Promise<{ trx: Knex.Transaction; ended: EndedOperation[] }> {
     const trx = await services.control.transaction();
     try {
       // Sent in this order without waiting for one another: the first that fails undoes them all.
-      const [, ended, left] = await sentTogether([
+      const [, operations, tenants] = await sentTogether([
         trx.raw("SET LOCAL idle_in_transaction_session_timeout = '5s'"),
-        endOperation(trx, hold, ending.outcome),
+        endOperations(
+          trx,
+          contexts.map(({ hold }) => hold),
+          ending.outcome,
+        ),
         change(trx),
-        services.queue.complete(trx, operation.id),
+        services.queue.complete(
+          trx,
+          contexts.map(({ operation }) => operation.id),
+        ),
       ]);
-      return { trx, ended: { operation: ended, tenant: left } };
+      const ended = operations.flatMap((operation, place) => {
+        const tenant = tenants[place];
+        return tenant === undefined ? [] : [{ operation, tenant }];
+      });
+      return { trx, ended };
     } catch (error) {
       await abandoned(trx);
       throw error;
@@ -58,15 +76,18 @@ export function openEnd(
     async commit() {
       const { trx, ended } = await begun;
       try {
-        await appendAudit(trx, {
-          ...ending,
-          actor: operation.actor,
-          partner: operation.partner,
-          ipAddress: null,
-          tenantId: tenant.id,
-          requestId: operation.requestId,
-        });
-        await services.failpoints.reach('commit:before');
+        await appendAudit(
+          trx,
+          ...contexts.map(({ operation, tenant }): AuditRecord => ({
+            ...ending,
+            actor: operation.actor,
+            partner: operation.partner,
+            ipAddress: null,
+            tenantId: tenant.id,
+            requestId: operation.requestId,
+          })),
+        );
+        for (const _one of contexts) await services.failpoints.reach('commit:before');
         await trx.commit();
         return ended;
       } catch (error) {

@@ -1,7 +1,13 @@
+import type pg from 'pg';
+import {
+  reportReach,
+  reportRights,
+  type ReachReport,
+  type RightsReport,
+} from '../../postgres/access.ts';
 import { isolationOf } from '../isolation/index.ts';
 import { StepFailure, type PlaceContext, type Step } from '../step.ts';
-import { accessQuestion, tenantLoginOptions } from '../tenant-login.ts';
-import type { AccessReport } from '../../postgres/access.ts';
+import { tenantLoginOptions } from '../tenant-login.ts';
 import { activateAhead } from './activate.ts';
 
 /** Connects with the tenant's own credentials, as the tenant will, and asks what they reach. */
@@ -21,32 +27,70 @@ export const verifyConnection: Step = {
  * @throws StepFailure when the credentials reach too little or too much
  */
 export async function verifyPlace(context: PlaceContext): Promise<void> {
-  const { cluster, findings, signal } = context;
-  const ask = await accessQuestion(context);
-  const { login } = findings;
-  delete findings.login; // one that fails is opened anew
-  const report =
-    login === undefined
-      ? await cluster.withLogin(tenantLoginOptions(context), ask, signal)
-      : await login.use(ask, signal);
-  const problem = problemOf(report, context);
+  // Both at once; the one that is lost when the other fails is nobody's concern.
+  const [reach, rights] = await Promise.all([reachOf(context), rightsOf(context)]);
+  const problem = problemOf(reach, rights, context);
   if (problem !== null) throw new StepFailure(problem);
 }
 
-function problemOf(report: AccessReport, { database }: PlaceContext): string | null {
+/** What the tenant's own session says. */
+async function reachOf({
+  cluster,
+  database,
+  findings,
+  services,
+  signal,
+  ...context
+}: PlaceContext): Promise<ReachReport> {
+  const schemas =
+    database.isolation === 'SCHEMA'
+      ? await services.neighbours.schemas(cluster, database.databaseName)
+      : [];
+  const ask = (client: pg.ClientBase): Promise<ReachReport> =>
+    reportReach(client, services.settings.requiredTenantTables, schemas);
+  const { login } = findings;
+  delete findings.login; // one that fails is opened anew
+  if (login !== undefined) return login.use(ask, signal);
+  return cluster.withLogin(tenantLoginOptions({ cluster, database, ...context }), ask, signal);
+}
+
+/** What the server's privilege functions say of its roles. */
+async function rightsOf({
+  cluster,
+  database,
+  services,
+  signal,
+}: PlaceContext): Promise<RightsReport> {
+  const closed = await services.watch.closedDatabases(cluster);
+  const databases = await services.neighbours.databases(cluster, closed);
+  const question = {
+    login: database.loginRole,
+    owner: database.ownerRole,
+    database: database.databaseName,
+    databases,
+  };
+  return cluster.admin((client) => reportRights(client, question), signal);
+}
+
+function problemOf(
+  reached: ReachReport,
+  rights: RightsReport,
+  { database }: PlaceContext,
+): string | null {
   const reach = isolationOf(database.isolation).reach(database);
-  if (report.database !== database.databaseName) return 'the credentials open another database';
-  if (report.schema !== reach.schema) return "the credentials don't come to the tenant's schema";
-  if (report.missingTables.length > 0) {
-    return `required tables are missing: ${report.missingTables.join(', ')}`;
+  if (reached.database !== database.databaseName) return 'the credentials open another database';
+  if (reached.schema !== reach.schema) return "the credentials don't come to the tenant's schema";
+  if (reached.missingTables.length > 0) {
+    return `required tables are missing: ${reached.missingTables.join(', ')}`;
   }
   // Which other database it is, is not the caller's business.
-  if (report.openDatabases.length > 0)
+  if (rights.openDatabases.length > 0)
     return "the credentials open a database that isn't the tenant's";
-  if (report.openSchemas.length > 0) return "the credentials open a schema that isn't the tenant's";
-  if (report.createsSchemas && !reach.createSchemas) return 'the credentials may make schemas';
-  if (report.excessRights.length > 0) return `the login role has ${report.excessRights.join(', ')}`;
-  if (report.memberOf.some((role) => role !== database.ownerRole)) {
+  if (reached.openSchemas.length > 0)
+    return "the credentials open a schema that isn't the tenant's";
+  if (rights.createsSchemas && !reach.createSchemas) return 'the credentials may make schemas';
+  if (rights.excessRights.length > 0) return `the login role has ${rights.excessRights.join(', ')}`;
+  if (rights.memberOf.length > 0) {
     return 'the login role is a member of a role that is not its owner role';
   }
   return null;

@@ -38,6 +38,8 @@ export interface Connection {
   stopWatching: () => void;
   /** Sends a message; resolves when there is room for the next one. */
   readonly send: (message: string) => Promise<void>;
+  /** The same for several messages that begin alike, in UTF-8. */
+  readonly sendAll: (beginning: Buffer, rests: readonly Buffer[]) => Promise<void>;
   /** Closes the socket. */
   readonly close: (code: number, reason: string) => void;
 }
@@ -105,7 +107,7 @@ export function createProtocol({
 
     onOperation({ extra }, id, _payload, { contextValue }) {
       const stream = resultStreamOf(contextValue);
-      return stream === null ? undefined : sendTogether(stream, id, extra.send);
+      return stream === null ? undefined : sendTogether(stream, id, extra.sendAll);
     },
 
     onNext: (_context, _id, _payload, _args, { errors, data, extensions }) =>
@@ -129,15 +131,15 @@ interface Engine {
 }
 
 /**
- * Sends the results of a subscription as they come, several at once where several are there, each as a
- * text that is made once for all who get it. What is left for graphql-ws to send are errors, and the end.
+ * Sends the results of a subscription as they come, several at once where several are there, each in
+ * bytes that are made once for all who get it. What is left for graphql-ws to send are errors, and the end.
  */
 function sendTogether(
   stream: ResultStream,
   id: string,
-  send: Connection['send'],
+  sendAll: Connection['sendAll'],
 ): AsyncIterableIterator<ExecutionResult, undefined> {
-  const before = `{"id":${JSON.stringify(id)},"type":"next","payload":`;
+  const beginning = Buffer.from(`{"id":${JSON.stringify(id)},"type":"next","payload":`);
   let left: readonly ExecutionResult[] = [];
   const rest: AsyncIterableIterator<ExecutionResult, undefined> = {
     [Symbol.asyncIterator]: () => rest,
@@ -145,8 +147,7 @@ function sendTogether(
       for (;;) {
         const failed = left.findIndex(({ errors }) => errors !== undefined);
         const good = failed < 0 ? left : left.slice(0, failed);
-        const sent = good.map((result) => send(`${before}${textOf(result)}}`));
-        await sent.at(-1);
+        if (good.length > 0) await sendAll(beginning, good.map(endOfMessage));
         const value = failed < 0 ? undefined : left[failed];
         left = failed < 0 ? [] : left.slice(failed + 1);
         if (value !== undefined) return { done: false, value };
@@ -159,15 +160,16 @@ function sendTogether(
   return rest;
 }
 
-const texts = new WeakMap<ExecutionResult, string>();
+const ends = new WeakMap<ExecutionResult, Buffer>();
 
-function textOf(result: ExecutionResult): string {
-  let text = texts.get(result);
-  if (text === undefined) {
-    text = JSON.stringify(result);
-    texts.set(result, text);
+/** The payload of a message, and its end. */
+function endOfMessage(result: ExecutionResult): Buffer {
+  let end = ends.get(result);
+  if (end === undefined) {
+    end = Buffer.from(`${JSON.stringify(result)}}`);
+    ends.set(result, end);
   }
-  return text;
+  return end;
 }
 
 /** From the parameters; clients that are no browsers may also send them as headers of the upgrade. */

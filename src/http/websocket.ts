@@ -9,6 +9,7 @@ import { graphqlPath } from './graphql-endpoint.ts';
 import { isLoopbackHost } from './host.ts';
 import { describeUpgrade, headerOf } from './incoming.ts';
 import type { StreamTimes } from './stream-times.ts';
+import { textFrames } from './text-frames.ts';
 import {
   createProtocol,
   tryAgainLater,
@@ -55,12 +56,13 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
   function serve(socket: WebSocket, request: IncomingMessage): void {
     const gone = new AbortController();
     const incoming = describeUpgrade(request, options.trustedProxies, gone.signal);
-    const send = sender(socket, request.socket, gone);
+    const { send, sendAll } = sender(socket, request.socket, gone);
     const connection: Connection = {
       incoming,
       caller: null,
       stopWatching: () => undefined,
       send,
+      sendAll,
       close: (code, reason) => {
         socket.close(code, reason);
       },
@@ -158,28 +160,49 @@ function sender(
   socket: WebSocket,
   wire: Socket,
   gone: AbortController,
-): (message: string) => Promise<void> {
+): Pick<Connection, 'send' | 'sendAll'> {
   let corked = false;
-  return async (message) => {
+
+  /** Whether it may be sent to. */
+  function isOpen(): boolean {
     if (socket.readyState === socket.OPEN && socket.bufferedAmount > maxBufferedBytes) {
       // Told behind all that waits already; who does not read that either is cut off.
       socket.close(tryAgainLater, 'Reading too slowly');
       gone.abort(); // nothing more is made for it
     }
-    if (socket.readyState !== socket.OPEN) return;
-    if (!corked) {
-      corked = true;
-      wire.cork();
-      setImmediate(() => {
-        corked = false;
-        wire.uncork();
-      });
-    }
+    return socket.readyState === socket.OPEN;
+  }
+
+  function cork(): void {
+    if (corked) return;
+    corked = true;
+    wire.cork();
+    setImmediate(() => {
+      corked = false;
+      wire.uncork();
+    });
+  }
+
+  async function written(write: (done: () => void) => void): Promise<void> {
+    if (!isOpen()) return;
+    cork();
     const { promise, resolve } = Promise.withResolvers<undefined>();
-    socket.send(message, () => {
+    write(() => {
       resolve(undefined);
     });
     if (socket.bufferedAmount > enoughBytes) await promise;
+  }
+
+  return {
+    send: (message) =>
+      written((done) => {
+        socket.send(message, done);
+      }),
+    // ws itself writes to the wire at once too, since it compresses nothing: the order stays.
+    sendAll: (beginning, rests) =>
+      written((done) => {
+        wire.write(textFrames(beginning, rests), done);
+      }),
   };
 }
 

@@ -244,6 +244,7 @@ describe('Subscription.tenantProvisioningProgress goes on', () => {
       [operation.id],
     );
     const events = await all(overWebSocket(other, { operationId: operation.id }));
-    expect(story(events)).toEqual(wholeStory.slice(0, -1));
+    // An instance that looks for such ends may have told it again just now.
+    expect([wholeStory.slice(0, -1), wholeStory]).toContainEqual(story(events));
   });
 });

@@ -44,10 +44,18 @@ describe('Mutation.createTenantsBatch and standbys', () => {
     await gateway.close();
   });
 
+  test('a batch for all of which enough are ready takes them', async () => {
+    const { gateway, pool } = await withFour();
+    const { batch } = await createBatch(gateway, { tenants: schemas('enough', 4) });
+    expect(batch!.results.map(({ tenant }) => tenant!.id)).toEqual(pool);
+    expect(await ready()).toEqual([]);
+    await gateway.close();
+  });
+
   test('two batches at once leave as many', async () => {
     const { gateway, pool } = await withFour();
     const batches = await Promise.all(
-      ['left', 'right'].map((side) => createBatch(gateway, { tenants: schemas(side, 3) })),
+      ['left', 'right'].map((side) => createBatch(gateway, { tenants: schemas(side, 5) })),
     );
     for (const { batch } of batches) expect(batch!.status).toBe('SUCCEEDED');
     expect(await ready()).toEqual(pool.slice(2));

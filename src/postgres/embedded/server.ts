@@ -164,7 +164,7 @@ async function launchIn(
   { port: wanted, serverFlags = [] }: EmbeddedOptions,
 ): Promise<Postmaster | null> {
   const port = wanted ?? (await keptPort(home.portFile)) ?? (await freePort());
-  if (!(await isFree(port))) {
+  if (await staysTaken(port)) {
     if ((await findPostmaster(home.directory)) !== null) return null;
     throw new SettingError(
       'DATA_DIR',
@@ -173,6 +173,15 @@ async function launchIn(
   }
   const { directory, account, logFile } = home;
   return launch({ program, directory, account, port, logFile, settings: serverFlags });
+}
+
+/** Whether a port is taken for longer than by somebody who only looks whether it is free. */
+async function staysTaken(port: number): Promise<boolean> {
+  for (let looks = 1; looks <= 4; looks += 1) {
+    if (await isFree(port)) return false;
+    await sleep(250);
+  }
+  return true;
 }
 
 function running(

@@ -76,11 +76,23 @@ async function inDatabase<T>(name: string, work: (session: pg.Client) => Promise
   }
 }
 
-async function templateName(control: pg.Client): Promise<string> {
-  const { rows } = await control.query<{ name: string }>(
-    'SELECT database_name AS name FROM control_plane.templates',
-  );
-  return rows[0]?.name ?? '';
+/** A database as scripts make it; answers with its open connection, to be destroyed. */
+async function migratedByHand(database: string): Promise<knexPackage.Knex> {
+  await client.query(`CREATE DATABASE ${database}`);
+  const knex = knexPackage.knex({
+    client: 'pg',
+    connection: server.url(database),
+    migrations: { directory: tenantMigrations, loadExtensions: ['.ts'] },
+  });
+  await knex.migrate.latest();
+  return knex;
+}
+
+/** The template of the floors: with the same tables as the gateway's own, which is made with more care. */
+async function templateByHand(): Promise<string> {
+  const name = `by_hand_${(next += 1)}`;
+  await (await migratedByHand(name)).destroy();
+  return name;
 }
 
 async function bareCopy(template: string): Promise<void> {
@@ -93,7 +105,7 @@ function databases(what: string, pool: number, goal: number): Promise<Figure> {
   const settings = { STANDBY_DATABASES: String(pool) };
   return server.withGateway(name, settings, (url) =>
     inDatabase(name, async (control) => {
-      const template = await templateName(control);
+      const template = await templateByHand();
       return {
         measure: `createTenant, DATABASE, ${what}`,
         floor: 'bare CREATE DATABASE … TEMPLATE',
@@ -111,28 +123,20 @@ function databases(what: string, pool: number, goal: number): Promise<Figure> {
 
 /** What a script does that knows no template: create, migrate with Knex, connect, write. */
 function naive(): Promise<Figure> {
-  return server.withGateway('naive', {}, () =>
-    inDatabase('naive', async (control) => {
-      const template = await templateName(control);
-      const script = async (): Promise<void> => {
-        const database = `naive_${(next += 1)}`;
-        await client.query(`CREATE DATABASE ${database}`);
-        const knex = knexPackage.knex({
-          client: 'pg',
-          connection: server.url(database),
-          migrations: { directory: tenantMigrations, loadExtensions: ['.ts'] },
-        });
-        await knex.migrate.latest();
-        await knex('settings').insert({ key: 'name', value: JSON.stringify(database) });
-        await knex.destroy();
-      };
-      return {
-        measure: 'the naive way: create, migrate with Knex, connect, insert',
-        floor: 'bare CREATE DATABASE … TEMPLATE',
-        ...(await interleaved(15, script, () => bareCopy(template))),
-      };
-    }),
-  );
+  return server.withGateway('naive', {}, async () => {
+    const template = await templateByHand();
+    const script = async (): Promise<void> => {
+      const database = `naive_${(next += 1)}`;
+      const knex = await migratedByHand(database);
+      await knex('settings').insert({ key: 'name', value: JSON.stringify(database) });
+      await knex.destroy();
+    };
+    return {
+      measure: 'the naive way: create, migrate with Knex, connect, insert',
+      floor: 'bare CREATE DATABASE … TEMPLATE',
+      ...(await interleaved(15, script, () => bareCopy(template))),
+    };
+  });
 }
 
 function bareSchema(name: string): string {

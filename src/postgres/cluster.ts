@@ -1,7 +1,7 @@
 import pLimit from 'p-limit';
 import pg from 'pg';
 import type { AdminClient } from './roles.ts';
-import { createWarmSessions } from './warm-sessions.ts';
+import { createWarmSessions, occupied } from './warm-sessions.ts';
 import { connectAhead, type AheadOptions, type ConnectionAhead } from './connection-ahead.ts';
 import {
   connectionOptions,
@@ -265,31 +265,13 @@ export function openCluster(options: ClusterOptions): Cluster {
 
     connectAhead(config, ahead = {}) {
       if (slots.activeCount + slots.pendingCount + 2 > slots.concurrency) return null;
-      const { promise: ended, resolve: end } = Promise.withResolvers<undefined>();
-      void slots(() => ended);
-      return connectAhead(config, {
-        ...ahead,
-        onEnd: () => {
-          end(undefined);
-        },
-      });
+      return connectAhead(config, { ...ahead, onEnd: freed(occupied(slots)) });
     },
 
     connectInTurn(config, prepare) {
       warm.makeRoom();
-      const turn = Promise.withResolvers<undefined>();
-      const { promise: ended, resolve: end } = Promise.withResolvers<undefined>();
-      void slots(() => {
-        turn.resolve(undefined);
-        return ended;
-      });
-      return connectAhead(config, {
-        before: turn.promise,
-        prepare,
-        onEnd: () => {
-          end(undefined);
-        },
-      });
+      const turn = occupied(slots);
+      return connectAhead(config, { before: turn, prepare, onEnd: freed(turn) });
     },
 
     adminOptions(database) {
@@ -308,6 +290,15 @@ export function openCluster(options: ClusterOptions): Cluster {
       warm.endIdle();
       await pool.end();
     },
+  };
+}
+
+/** Gives a slot back, also one whose turn has not come yet. */
+function freed(slot: Promise<() => void>): () => void {
+  return () => {
+    void slot.then((free) => {
+      free();
+    });
   };
 }
 

@@ -84,7 +84,7 @@ export function createWarmSessions({ slots, connect }: WarmSessionsOptions): War
 }
 
 /** Takes a slot; the function it resolves to gives it back. */
-async function occupied(slots: LimitFunction): Promise<() => void> {
+export async function occupied(slots: LimitFunction): Promise<() => void> {
   const taken = Promise.withResolvers<() => void>();
   void slots(() => {
     const held = Promise.withResolvers<undefined>();

@@ -34,14 +34,8 @@ export async function verifyPlace(context: PlaceContext): Promise<void> {
 }
 
 /** What the tenant's own session says. */
-async function reachOf({
-  cluster,
-  database,
-  findings,
-  services,
-  signal,
-  ...context
-}: PlaceContext): Promise<ReachReport> {
+async function reachOf(context: PlaceContext): Promise<ReachReport> {
+  const { cluster, database, findings, services, signal } = context;
   const schemas =
     database.isolation === 'SCHEMA'
       ? await services.neighbours.schemas(cluster, database.databaseName)
@@ -51,7 +45,7 @@ async function reachOf({
   const { login } = findings;
   delete findings.login; // one that fails is opened anew
   if (login !== undefined) return login.use(ask, signal);
-  return cluster.withLogin(tenantLoginOptions({ cluster, database, ...context }), ask, signal);
+  return cluster.withLogin(tenantLoginOptions(context), ask, signal);
 }
 
 /** What the server's privilege functions say of its roles. */

@@ -1,3 +1,4 @@
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { Hono } from 'hono';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { Logger } from 'pino';
@@ -12,7 +13,7 @@ import { toGraphQLError } from '../schema/errors.ts';
 import { runStream } from '../rest/run-stream.ts';
 import { maxBodyBytes, readWholeBody } from './body.ts';
 import type { Incoming } from './incoming.ts';
-import { eventStreamResponse } from './event-stream-response.ts';
+import { eventStreamHeaders, sendEventStream } from './event-stream.ts';
 import { executeInProcess, subscribeInProcess, type GraphQLServer } from './graphql.ts';
 import {
   createService,
@@ -153,9 +154,15 @@ async function sendEvents(
     subscribeInProcess(graphql, document, variables, { incoming, caller }),
   );
   if ('status' in answer) return send(context, answer);
-  const response = eventStreamResponse(answer, times.keepAliveMs);
-  if (request.method === 'HEAD') await response.body?.cancel(); // nobody will read it
-  return response;
+  if (request.method === 'HEAD') {
+    await answer.return();
+    return context.body(null, 200, eventStreamHeaders);
+  }
+  await sendEventStream(context.env.outgoing, answer, {
+    keepAliveMs: times.keepAliveMs,
+    signal: incoming.signal,
+  });
+  return RESPONSE_ALREADY_SENT;
 }
 
 async function readRequest(context: RestContext): Promise<RestRequest | null> {

@@ -133,7 +133,7 @@ export async function openGround(
     templates,
     neighbours: createNeighbours(),
     precedence: createPrecedence(),
-    activateTogether: createJointActivation(),
+    activateTogether: createJointActivation(provisioning.batchConcurrency),
     sharedDatabases: createSharedDatabases({
       control,
       strategy: tenants.createDatabaseStrategy,

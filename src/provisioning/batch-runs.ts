@@ -19,6 +19,7 @@ import type { Precedence } from './precedence.ts';
 import type { Reserved } from './reservation.ts';
 import type { RunEnd } from './pipeline.ts';
 import type { Runner } from './runner.ts';
+import { createWaitingItems } from './waiting-items.ts';
 
 export interface BatchRunsOptions {
   readonly control: Knex;
@@ -62,8 +63,7 @@ const lookIntervalMs = 1000;
 /** Builds the part of an instance that works on batches. */
 export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
   const { control, precedence, queue, runner, settings, log } = options;
-  /** What this instance knows of items that it accepted, until they begin. */
-  const known = new Map<string, Reserved>();
+  const waiting = createWaitingItems();
   const undoing = pLimit(settings.batchConcurrency);
   const ended = new Map<string, Set<() => void>>();
   /** The items that are made here, and their batches. */
@@ -74,6 +74,9 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
   /** The last look left places free, for somebody who waited. */
   let held = false;
   let timer: NodeJS.Timeout | null = null;
+
+  // Asked again after something was waited for.
+  const isStopped = (): boolean => stopped;
 
   /** Begins as many items as there is room for; one look at a time. */
   function look(): void {
@@ -94,6 +97,7 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
     const limit = most - working.size;
     held = precedence.isAwaited();
     if (limit <= 0 || stopped) return;
+    if (!held) waiting.logInNext(limit + settings.batchConcurrency);
     try {
       const items = await control.transaction(async (trx) => {
         const begun = await beginItems(trx, {
@@ -107,7 +111,9 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
         );
         return begun;
       });
-      for (const item of items) void work(item);
+      // Begun while this instance was told to stop: another one goes on with them at once.
+      if (isStopped()) await Promise.all(items.map(({ id }) => queue.handBack(id)));
+      else for (const item of items) void work(item);
     } catch (error) {
       log.warn({ err: error }, 'items of batches could not be begun');
     }
@@ -126,8 +132,7 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
 
   /** Answers with how it ended here; null: it could not begin. */
   async function make(operation: Operation): Promise<RunEnd | null> {
-    const reserved = known.get(operation.id);
-    known.delete(operation.id);
+    const reserved = waiting.take(operation.id);
     try {
       if (reserved === undefined) return await runner.begin(operation);
       const remainingMs = settings.operationTimeoutSeconds * 1000;
@@ -187,7 +192,7 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
   }
 
   async function undoItem(batchId: string, operationId: string): Promise<void> {
-    known.delete(operationId);
+    waiting.forget(operationId);
     if (stopped) return; // its job is there for another instance
     await runner.resume(operationId).catch((error: unknown) => {
       log.warn({ err: error, operationId }, 'the undo of an item is left to its job');
@@ -196,6 +201,7 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
   }
 
   function tellEnd(batchId: string): void {
+    waiting.forgetBatch(batchId);
     const waiters = ended.get(batchId);
     ended.delete(batchId);
     for (const tell of waiters ?? []) tell();
@@ -229,9 +235,7 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
     },
 
     accept(reserved) {
-      for (const item of reserved) {
-        if (item.operation.status === 'QUEUED') known.set(item.operation.id, item);
-      }
+      waiting.add(reserved.filter(({ operation }) => operation.status === 'QUEUED'));
       look();
     },
 
@@ -256,6 +260,7 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
     async stop() {
       stopped = true;
       if (timer !== null) clearInterval(timer);
+      waiting.forgetAll();
       await Promise.all([looking, around]);
     },
   };

@@ -81,7 +81,7 @@ export async function recordTenant(
     findings.verifier.catch(() => undefined); // told to whoever uses it
   } else {
     // Under way while the rest is recorded: a tenant waits for the slower of the two.
-    const login = claimed.logIn(planned.names);
+    const login = planned.logIn?.() ?? null;
     if (login !== null) findings.login = login;
   }
   const { tenantId, operationId } = planned.plan;
@@ -119,6 +119,7 @@ export interface PlannedTenant {
   readonly names: { readonly databaseName: string; readonly schemaName: string | null };
   readonly apiKey: GeneratedApiKey | null;
   readonly findings: RunFindings;
+  readonly logIn?: Reserved['logIn'];
   /** Its place in a batch. */
   readonly batch?: { readonly id: string; readonly index: number };
 }
@@ -145,7 +146,15 @@ export function planTenant(
     findings.migrationVersion = claimed.standby.migrationVersion;
   }
   const apiKey = reservation.apiKey ? newApiKey(settings, command.name) : null;
-  return { reservation, slug, plan, names, apiKey, findings };
+  return {
+    reservation,
+    slug,
+    plan,
+    names,
+    apiKey,
+    findings,
+    ...(claimed === null ? {} : { logIn: () => claimed.logIn(names) }),
+  };
 }
 
 /**
@@ -240,7 +249,7 @@ export async function recordPlanned(
       })),
     ),
   ]);
-  return planned.map(({ apiKey, findings, plan }, place) => {
+  return planned.map(({ apiKey, findings, logIn, plan }, place) => {
     const tenant = tenants.get(plan.tenantId);
     const operation = operations.get(plan.operationId);
     const database = databases[place];
@@ -248,7 +257,15 @@ export async function recordPlanned(
       throw new Error('a recorded tenant did not come back');
     }
     const { secrets } = plan;
-    return { tenant, database, operation, secrets, apiKey: apiKey?.key ?? null, findings };
+    return {
+      tenant,
+      database,
+      operation,
+      secrets,
+      apiKey: apiKey?.key ?? null,
+      findings,
+      ...(logIn === undefined ? {} : { logIn }),
+    };
   });
 }
 

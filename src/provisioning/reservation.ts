@@ -5,6 +5,7 @@ import type { TenantDatabase } from '../control/tenant-databases.ts';
 import type { Tenant } from '../control/tenants.ts';
 import type { KeyRing } from '../crypto/envelope.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
+import type { ConnectionAhead } from '../postgres/connection-ahead.ts';
 import type { CreateTenantCommand } from './commands.ts';
 import type { NameSettings } from './names.ts';
 import type { ClusterRoom } from './placement.ts';
@@ -52,4 +53,6 @@ export interface Reserved {
   readonly apiKey: string | null;
   /** What a claimed standby brings along. */
   readonly findings: RunFindings;
+  /** Begins the tenant's login where a standby was claimed; null: no connection is free for it, or not yet. */
+  readonly logIn?: () => ConnectionAhead | null;
 }

@@ -44,15 +44,18 @@ export async function activateAhead(context: StepContext): Promise<void> {
 }
 
 // As long as a lot waits for others: a fraction of what it takes to make one tenant.
-const lotMs = 10;
+const lotMs = 20;
 
 /**
  * Commits the tenants of batches in lots: those that become ready within some milliseconds, or while the
  * last lot is under way. A transaction costs the machine more than what is in it. Where one of a lot
  * cannot be activated, each of them is by itself.
+ *
+ * @param most a lot of so many waits for no more: they are all that are made at once
  */
-export function createJointActivation(): StepServices['activateTogether'] {
+export function createJointActivation(most: number): StepServices['activateTogether'] {
   let last: Promise<unknown> = Promise.resolve();
+  let next = emptyLot();
   const lots = new DataLoader<StepContext, EndedOperation>(
     (contexts) => {
       const lot = activateAll(contexts);
@@ -61,10 +64,25 @@ export function createJointActivation(): StepServices['activateTogether'] {
     },
     {
       cache: false,
-      batchScheduleFn: (dispatch) => void Promise.all([last, sleep(lotMs)]).then(dispatch),
+      batchScheduleFn: (dispatch) => {
+        const enough = Promise.race([next.full.promise, sleep(lotMs)]);
+        void Promise.all([last, enough]).then(() => {
+          next = emptyLot();
+          dispatch();
+        });
+      },
     },
   );
-  return (context) => lots.load(context);
+  return (context) => {
+    const activated = lots.load(context);
+    next.size += 1;
+    if (next.size >= most) next.full.resolve(undefined);
+    return activated;
+  };
+}
+
+function emptyLot(): { size: number; readonly full: PromiseWithResolvers<undefined> } {
+  return { size: 0, full: Promise.withResolvers() };
 }
 
 /** Never rejects. */

@@ -1,0 +1,91 @@
+import type { Reserved } from './reservation.ts';
+
+/**
+ * What an instance knows of items of batches that it accepted, until they begin, here or elsewhere. What
+ * it does not know, or has forgotten, stands in the registry.
+ */
+export interface WaitingItems {
+  add(items: readonly Reserved[]): void;
+  /** Hands over what is known of an item that begins, its login with it. */
+  take(operationId: string): Reserved | undefined;
+  /**
+   * Begins to log in to the places of the next so many items, where these are ready and connections are
+   * free: a login takes longest of all that is left to do for them, and most of it is waiting.
+   */
+  logInNext(count: number): void;
+  /** Lets go of an item that will not begin. */
+  forget(operationId: string): void;
+  /** Lets go of what is left of a batch that has ended: other instances have made it. */
+  forgetBatch(batchId: string): void;
+  forgetAll(): void;
+}
+
+interface Waiting {
+  readonly reserved: Reserved;
+  /** Ends a login that has not been used by then. Once is enough: who waits for longer is in no hurry. */
+  expiry?: NodeJS.Timeout;
+}
+
+// An instance that has room begins items within a fraction of this.
+const unusedMs = 2_000;
+
+/** Builds the memory of an instance. */
+export function createWaitingItems(): WaitingItems {
+  const waiting = new Map<string, Waiting>();
+
+  function forget(operationId: string): void {
+    const item = waiting.get(operationId);
+    if (item === undefined) return;
+    waiting.delete(operationId);
+    clearTimeout(item.expiry);
+    item.reserved.findings.login?.discard();
+  }
+
+  /** Null: no connection is free for it. */
+  function logIn(item: Waiting): true | null {
+    const { findings, logIn: begin } = item.reserved;
+    const login = begin?.() ?? null;
+    if (login === null) return null;
+    findings.login = login;
+    const end = (): void => {
+      login.discard();
+      if (findings.login === login) delete findings.login;
+    };
+    item.expiry = setTimeout(end, unusedMs);
+    // One that fails before the item begins is no loss: it logs in itself.
+    login.ready.catch(end);
+    return true;
+  }
+
+  return {
+    add(items) {
+      for (const reserved of items) waiting.set(reserved.operation.id, { reserved });
+    },
+
+    take(operationId) {
+      const item = waiting.get(operationId);
+      waiting.delete(operationId);
+      clearTimeout(item?.expiry);
+      return item?.reserved;
+    },
+
+    logInNext(count) {
+      for (const item of waiting.values().take(count)) {
+        if (item.reserved.logIn === undefined || item.expiry !== undefined) continue;
+        if (logIn(item) === null) return;
+      }
+    },
+
+    forget,
+
+    forgetBatch(batchId) {
+      for (const [id, { reserved }] of waiting) {
+        if (reserved.operation.batchId === batchId) forget(id);
+      }
+    },
+
+    forgetAll() {
+      for (const id of [...waiting.keys()]) forget(id);
+    },
+  };
+}

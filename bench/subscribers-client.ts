@@ -1,13 +1,11 @@
 /**
  * The subscribers of `bench/subscribers.ts`, in a process of their own. Some share WebSockets
  * (`graphql-transport-ws`), the others read `GET /api/batches/{id}/events`. They look for the sequence
- * of each event alone, in the bytes as they come: what clients do with the rest is not what is measured,
- * and they share the machine with what is.
+ * of each event alone, in the bytes as the kernel hands them over: what clients do with the rest is not
+ * what is measured, and a thousand of them share the machine with what is.
  */
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { Agent, request, type IncomingMessage } from 'node:http';
-import type { Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 
 /** What is to be opened. */
 export interface Load {
@@ -27,7 +25,9 @@ const query = `subscription ($batchId: ID!) {
     batch { total succeeded failed percent }
   }
 }`;
-let deliveries: Record<string, { count: number; lastAt: number }> = {};
+/** By sequence. */
+let counts: number[] = [];
+let lastAt: number[] = [];
 let ended = 0;
 let wanted = 0;
 
@@ -42,62 +42,114 @@ process.on('message', (load: Load) => {
 });
 
 async function open({ url, batchId, sockets, perSocket, streams }: Load): Promise<void> {
-  deliveries = {};
+  counts = [];
+  lastAt = [];
   ended = 0;
   wanted = sockets * perSocket + streams;
-  const agent = new Agent({ maxSockets: Infinity });
   await Promise.all([
     ...Array.from({ length: sockets }, () => openSocket(url, batchId, perSocket)),
-    ...Array.from({ length: streams }, () => openStream(url, batchId, agent)),
+    ...Array.from({ length: streams }, () => openStream(url, batchId)),
   ]);
 }
 
-function arrived(sequence: string, at: number): void {
-  const event = (deliveries[sequence] ??= { count: 0, lastAt: 0 });
-  event.count += 1;
-  event.lastAt = at;
+function arrived(sequence: number, at: number): void {
+  counts[sequence] = (counts[sequence] ?? 0) + 1;
+  lastAt[sequence] = at;
 }
 
 function over(): void {
   ended += 1;
-  if (ended === wanted) process.send?.(deliveries);
+  if (ended < wanted) return;
+  const deliveries: Record<string, Deliveries[string]> = {};
+  counts.forEach((count, sequence) => {
+    deliveries[sequence] = { count, lastAt: lastAt[sequence] ?? NaN };
+  });
+  process.send?.(deliveries);
 }
 
 const now = (): number => performance.timeOrigin + performance.now();
 
+/** All sockets read into it in turn: what is not looked at at once is copied. */
+const shared = Buffer.allocUnsafe(512 * 1024);
+
+/** A socket that hands over its bytes as they come, without the streams in between. */
+function openBytes(url: string, onBytes: (bytes: Buffer, socket: Socket) => void): Socket {
+  const { hostname, port } = new URL(url);
+  const socket = connect({
+    host: hostname,
+    port: Number(port),
+    onread: {
+      buffer: shared,
+      callback: (length) => {
+        onBytes(shared.subarray(0, length), socket);
+        return true;
+      },
+    },
+  });
+  return socket;
+}
+
 /**
- * Counts what comes: each event has one `mark`, with the digits of its sequence number behind it. What a
- * chunk ends in the middle of is looked at with the next one.
+ * Counts what comes: each event has one `mark`, with the digits of its sequence number behind it. What
+ * bytes end in the middle of is looked at with the next ones.
  */
-function counter(mark: string): (chunk: Buffer) => string {
-  let rest = '';
-  return (chunk) => {
+function counter(mark: string): (bytes: Buffer) => void {
+  const looked = Buffer.from(mark);
+  let rest = Buffer.alloc(0);
+  return (bytes) => {
     const at = now();
-    const text = rest + chunk.toString('latin1');
+    const all = rest.length === 0 ? bytes : Buffer.concat([rest, bytes]);
     let done = 0;
     for (;;) {
-      const found = text.indexOf(mark, done);
+      const found = all.indexOf(looked, done);
       if (found < 0) break;
-      const from = found + mark.length;
-      let to = from;
-      while (to < text.length && isDigit(text.charCodeAt(to))) to += 1;
-      if (to === text.length) {
-        rest = text.slice(found);
-        return text;
+      let to = found + looked.length;
+      let sequence = 0;
+      for (let digit = digitAt(all, to); digit >= 0; digit = digitAt(all, to)) {
+        sequence = sequence * 10 + digit;
+        to += 1;
       }
-      arrived(text.slice(from, to), at);
+      if (to === all.length) {
+        rest = Buffer.from(all.subarray(found));
+        return;
+      }
+      arrived(sequence, at);
       done = to;
     }
-    rest = text.slice(Math.max(done, text.length - longestMark + 1));
-    return text;
+    rest = Buffer.from(all.subarray(beginningOf(looked, all, done)));
   };
 }
 
-const completion = '"type":"complete"';
-const longestMark = completion.length;
+/** Negative: it is none. */
+function digitAt(bytes: Buffer, place: number): number {
+  const byte = bytes[place] ?? 0;
+  return byte >= 48 && byte <= 57 ? byte - 48 : -1;
+}
 
-function isDigit(code: number): boolean {
-  return code >= 48 && code <= 57;
+/** Where the end of the bytes may be the beginning of the mark; behind the end: nowhere. */
+function beginningOf(mark: Buffer, bytes: Buffer, from: number): number {
+  const first = Math.max(from, bytes.length - mark.length + 1);
+  for (let place = first; place < bytes.length; place += 1) {
+    if (mark.subarray(0, bytes.length - place).equals(bytes.subarray(place))) return place;
+  }
+  return bytes.length;
+}
+
+/** How often `mark` has come, over all bytes so far. */
+function occurrences(mark: string): (bytes: Buffer) => number {
+  const looked = Buffer.from(mark);
+  let rest = Buffer.alloc(0);
+  let count = 0;
+  return (bytes) => {
+    const all = rest.length === 0 ? bytes : Buffer.concat([rest, bytes]);
+    let done = 0;
+    for (let found = all.indexOf(looked); found >= 0; found = all.indexOf(looked, done)) {
+      count += 1;
+      done = found + looked.length;
+    }
+    rest = Buffer.from(all.subarray(beginningOf(looked, all, done)));
+    return count;
+  };
 }
 
 /** A frame of a client; masked, as it has to be, by zeros. */
@@ -109,57 +161,71 @@ function frame(message: object): Buffer {
 }
 
 async function openSocket(url: string, batchId: string, count: number): Promise<void> {
-  const sent = request(`${url}/graphql`, {
-    headers: {
-      Connection: 'Upgrade',
-      Upgrade: 'websocket',
-      'Sec-WebSocket-Key': randomBytes(16).toString('base64'),
-      'Sec-WebSocket-Version': '13',
-      'Sec-WebSocket-Protocol': 'graphql-transport-ws',
-    },
-  });
-  sent.end();
-  const [, socket] = (await once(sent, 'upgrade')) as [IncomingMessage, Socket];
   const ready = Promise.withResolvers<undefined>();
   const read = counter('"sequence":');
+  const completions = occurrences('"type":"complete"');
+  const upgraded = occurrences('\r\n\r\n');
+  const acknowledged = occurrences('"type":"connection_ack"');
+  const ponged = occurrences('"type":"pong"');
+  let state: 'ASKED' | 'UPGRADED' | 'SUBSCRIBED' | 'READY' = 'ASKED';
   let completed = 0;
-  socket.on('error', ready.reject);
-  socket.on('data', (chunk: Buffer) => {
-    const text = read(chunk);
-    if (text.includes('"type":"connection_ack"')) subscribe();
-    if (text.includes('"type":"pong"')) ready.resolve(undefined);
-    for (let at = text.indexOf(completion); at >= 0; at = text.indexOf(completion, at + 1)) {
-      completed += 1;
-      over();
+  const socket = openBytes(url, (bytes) => {
+    read(bytes);
+    if (state === 'ASKED' && upgraded(bytes) > 0) {
+      state = 'UPGRADED';
+      socket.write(frame({ type: 'connection_init' }));
+    } else if (state === 'UPGRADED' && acknowledged(bytes) > 0) {
+      state = 'SUBSCRIBED';
+      for (let id = 1; id <= count; id += 1) {
+        const payload = { query, variables: { batchId } };
+        socket.write(frame({ id: String(id), type: 'subscribe', payload }));
+      }
+      socket.write(frame({ type: 'ping' }));
+    } else if (state === 'SUBSCRIBED' && ponged(bytes) > 0) {
+      state = 'READY';
+      ready.resolve(undefined);
     }
+    for (const all = completions(bytes); completed < all; completed += 1) over();
     if (completed === count) socket.destroy();
   });
-  function subscribe(): void {
-    for (let id = 1; id <= count; id += 1) {
-      const payload = { query, variables: { batchId } };
-      socket.write(frame({ id: String(id), type: 'subscribe', payload }));
-    }
-    socket.write(frame({ type: 'ping' }));
-  }
-  socket.write(frame({ type: 'connection_init' }));
+  socket.on('error', ready.reject);
+  socket.write(
+    [
+      'GET /graphql HTTP/1.1',
+      `Host: ${new URL(url).host}`,
+      'Connection: Upgrade',
+      'Upgrade: websocket',
+      `Sec-WebSocket-Key: ${randomBytes(16).toString('base64')}`,
+      'Sec-WebSocket-Version: 13',
+      'Sec-WebSocket-Protocol: graphql-transport-ws',
+      '\r\n',
+    ].join('\r\n'),
+  );
   await ready.promise;
 }
 
-function openStream(url: string, batchId: string, agent: Agent): Promise<unknown> {
-  const { promise, resolve, reject } = Promise.withResolvers<undefined>();
-  const sent = request(`${url}/api/batches/${batchId}/events`, { agent }, (response) => {
-    if (response.statusCode !== 200) {
-      reject(new Error(`a stream was refused with ${String(response.statusCode)}`));
-      return;
-    }
-    const count = counter('\nid: ');
-    response.on('data', (chunk: Buffer) => {
-      count(chunk);
-      resolve(undefined);
-    });
-    response.on('end', over);
+async function openStream(url: string, batchId: string): Promise<void> {
+  const ready = Promise.withResolvers<undefined>();
+  const read = counter('\nid: ');
+  const began = occurrences('\r\n\r\n');
+  let opened = false;
+  const socket = openBytes(url, (bytes) => {
+    read(bytes);
+    if (opened || began(bytes) === 0) return;
+    opened = true;
+    const status = bytes.subarray(0, 12).toString('latin1');
+    if (status === 'HTTP/1.1 200') ready.resolve(undefined);
+    else ready.reject(new Error(`a stream was refused with ${status}`));
   });
-  sent.on('error', reject);
-  sent.end();
-  return promise;
+  socket.on('error', ready.reject);
+  socket.on('end', over);
+  socket.write(
+    [
+      `GET /api/batches/${batchId}/events HTTP/1.1`,
+      `Host: ${new URL(url).host}`,
+      'Connection: close',
+      '\r\n',
+    ].join('\r\n'),
+  );
+  await ready.promise;
 }

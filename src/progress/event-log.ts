@@ -24,23 +24,30 @@ export interface EventLog {
 // Events of one create come within some 100 ms: a commit for each would make the create itself wait
 // for the disk. A reader who asks meanwhile (`settled`) need not wait for this.
 const coalesceMs = 100;
+/** When so many wait they are written at once: what comes in one piece comes late to many readers. */
+const enough = 40;
 const retryDelaysMs = [50, 200, 1000];
 
 /** Builds the writer; one for each instance. */
 export function createEventLog(options: EventLogOptions): EventLog {
   let waiting: StepEvent[] = [];
   let writing: Promise<void> | null = null;
-  let hurry = new AbortController();
+  /** Somebody asks for all that is there. */
+  let hurried = false;
+  let pause = new AbortController();
 
   async function drain(): Promise<void> {
     while (waiting.length > 0) {
-      await sleep(coalesceMs, undefined, { signal: hurry.signal }).catch(() => undefined);
+      if (!hurried && waiting.length < enough) {
+        pause = new AbortController();
+        await sleep(coalesceMs, undefined, { signal: pause.signal }).catch(() => undefined);
+      }
       const events = waiting;
       waiting = [];
       await writeAll(events);
     }
     writing = null;
-    hurry = new AbortController();
+    hurried = false;
   }
 
   // An event that cannot be written is given up after a second and a bit: an operation that is
@@ -59,13 +66,15 @@ export function createEventLog(options: EventLogOptions): EventLog {
 
   async function settled(): Promise<void> {
     if (writing === null) return;
-    hurry.abort();
+    hurried = true;
+    pause.abort();
     await writing;
   }
 
   return {
     record(event) {
       waiting.push(event);
+      if (waiting.length >= enough) pause.abort();
       writing ??= drain();
     },
     settled,

@@ -81,7 +81,7 @@ async function build(
     services,
     counts: config.standbys,
     isBusy: () => runner.isBusy() || services.precedence.isAwaited(),
-    isAwaited: () => services.precedence.isAwaited(),
+    isAwaited: () => services.precedence.isAwaited() || runs.isNearlyOver(),
     buildTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
     log,
   });

@@ -52,6 +52,8 @@ export interface BatchRuns {
   waitForEnd(batchId: string, timeoutMs: number): Promise<void>;
   /** Does what is next for a batch, if anything. Never rejects. */
   advance(batchId: string): Promise<void>;
+  /** Whether all that is left to make here of batches has its standby: they are over in a moment. */
+  isNearlyOver(): boolean;
   /** Undoes an item that was cancelled before it had begun. Never rejects. */
   undo(batchId: string, operationId: string): Promise<void>;
   /** Begins nothing more. What runs is the runner's. */
@@ -241,6 +243,7 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
 
     advance,
     undo: undoItem,
+    isNearlyOver: () => working.size > 0 && waiting.areReady,
 
     async waitForEnd(batchId, timeoutMs) {
       const { promise, resolve } = Promise.withResolvers<undefined>();

@@ -27,7 +27,7 @@ export interface StandbysOptions {
   readonly counts: StandbyCounts;
   /** Whether tenants are made here: standbys can wait. */
   readonly isBusy: () => boolean;
-  /** Whether somebody waits for one of them: so can those that are needed next. */
+  /** Whether somebody waits, or what runs is over in a moment: so can those that are needed next wait. */
   readonly isAwaited: () => boolean;
   /** The longest that making one may take, milliseconds. */
   readonly buildTimeoutMs: number;

@@ -5,6 +5,8 @@ import type { Reserved } from './reservation.ts';
  * it does not know, or has forgotten, stands in the registry.
  */
 export interface WaitingItems {
+  /** Whether places are ready for all of them; also where there are none. */
+  readonly areReady: boolean;
   add(items: readonly Reserved[]): void;
   /** Hands over what is known of an item that begins, its login with it. */
   take(operationId: string): Reserved | undefined;
@@ -58,6 +60,10 @@ export function createWaitingItems(): WaitingItems {
   }
 
   return {
+    get areReady() {
+      return waiting.values().every(({ reserved }) => reserved.findings.prepared === true);
+    },
+
     add(items) {
       for (const reserved of items) waiting.set(reserved.operation.id, { reserved });
     },

@@ -1,10 +1,10 @@
+import { fork, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import pino from 'pino';
-import { startApp } from '../src/app.ts';
-import { readConfig } from '../src/config.ts';
 import { generateEncryptionKey } from '../src/crypto/envelope.ts';
 import { startEmbedded } from '../src/postgres/embedded/server.ts';
 
@@ -18,7 +18,7 @@ export interface BenchServer {
     control: string,
     settings?: Readonly<Record<string, string>>,
   ): Promise<Readonly<Record<string, string>>>;
-  /** Runs `work` with a gateway on the control plane of this name, made when it is not there. */
+  /** Runs `work` with a gateway, in a process of its own, on the control plane of this name. */
   withGateway<T>(
     control: string,
     settings: Readonly<Record<string, string>>,
@@ -76,13 +76,13 @@ export async function openBenchServer(serverFlags: readonly string[] = []): Prom
     settingsFor,
 
     async withGateway(control, settings, work) {
-      const app = await startApp(readConfig(await settingsFor(control, settings), false), {
-        log: pino({ level: 'silent' }),
-      });
+      const gateway = child('./gateway-process.ts', await settingsFor(control, settings), []);
       try {
-        return await work(app.url);
+        return await work(await messageFrom<string>(gateway));
       } finally {
-        await app.close();
+        const gone = once(gateway, 'exit');
+        if (gateway.connected) gateway.disconnect();
+        await gone;
       }
     },
 
@@ -92,6 +92,33 @@ export async function openBenchServer(serverFlags: readonly string[] = []): Prom
       await rm(dataDir, { recursive: true, force: true });
     },
   };
+}
+
+/** Starts a file of this folder as a process of its own. */
+export function child(
+  file: string,
+  settings: Readonly<Record<string, string>>,
+  execArgv: string[],
+): ChildProcess {
+  const path = fileURLToPath(new URL(file, import.meta.url));
+  const { HOME = '', PATH = '' } = process.env;
+  return fork(path, { env: { HOME, PATH, ...settings }, execArgv });
+}
+
+/** The next thing that such a process tells; rejects when it ends instead. */
+export async function messageFrom<T>(from: ChildProcess, until?: AbortSignal): Promise<T> {
+  const ended = new AbortController();
+  const signal = until === undefined ? ended.signal : AbortSignal.any([until, ended.signal]);
+  const exited = (): void => {
+    ended.abort(new Error('the process has ended'));
+  };
+  from.once('exit', exited);
+  try {
+    const [message] = (await once(from, 'message', { signal })) as [T];
+    return message;
+  } finally {
+    from.off('exit', exited);
+  }
 }
 
 const mutation = `mutation ($input: CreateTenantInput!) {

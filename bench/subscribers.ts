@@ -8,15 +8,14 @@
  *
  * `npm run bench:subscribers -- --rounds 3`
  */
-import { fork, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { median, publish, round } from './figures.ts';
 import type { Memory } from './gateway-process.ts';
-import { openBenchServer, postGraphQL } from './server.ts';
+import { child, messageFrom, openBenchServer, postGraphQL } from './server.ts';
 import type { Deliveries, Load } from './subscribers-client.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '3' } } });
@@ -153,21 +152,6 @@ async function warmUp(url: string): Promise<void> {
 async function memoryOf(gateway: ChildProcess, signal: AbortSignal): Promise<Memory> {
   gateway.send('memory');
   return messageFrom<Memory>(gateway, signal);
-}
-
-async function messageFrom<T>(process: ChildProcess, signal: AbortSignal): Promise<T> {
-  const [message] = (await once(process, 'message', { signal })) as [T];
-  return message;
-}
-
-function child(
-  file: string,
-  settings: Readonly<Record<string, string>>,
-  execArgv: string[],
-): ChildProcess {
-  const path = fileURLToPath(new URL(file, import.meta.url));
-  const { HOME = '', PATH = '' } = process.env;
-  return fork(path, { env: { HOME, PATH, ...settings }, execArgv });
 }
 
 async function report(measured: readonly Round[]): Promise<void> {

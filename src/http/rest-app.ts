@@ -147,7 +147,7 @@ async function sendEvents(
   dialect: Dialect,
   route: StreamRoute,
   { request, caller }: { readonly request: RestRequest; readonly caller: Caller },
-  { graphql, times }: RestOptions,
+  { graphql, log, times }: RestOptions,
 ): Promise<Response> {
   const incoming = context.env.incomingRequest;
   const answer = await runStream(dialect, route, request, (document, variables) =>
@@ -158,10 +158,14 @@ async function sendEvents(
     await answer.return();
     return context.body(null, 200, eventStreamHeaders);
   }
-  await sendEventStream(context.env.outgoing, answer, {
-    keepAliveMs: times.keepAliveMs,
-    signal: incoming.signal,
-  });
+  const { outgoing } = context.env;
+  const { requestId, signal } = incoming;
+  await sendEventStream(outgoing, answer, { keepAliveMs: times.keepAliveMs, signal }).catch(
+    (error: unknown) => {
+      log.error({ err: error, requestId }, 'a stream of events broke off');
+      outgoing.destroy(); // its status was sent long ago
+    },
+  );
   return RESPONSE_ALREADY_SENT;
 }
 

@@ -16,6 +16,7 @@ import type { OperationQueue } from '../jobs/operation-queue.ts';
 import { nextMove } from './batch-moves.ts';
 import { cancelLaterItems } from './later-items.ts';
 import type { Precedence } from './precedence.ts';
+import { repeatLook } from './repeated-look.ts';
 import type { Reserved } from './reservation.ts';
 import type { RunEnd } from './pipeline.ts';
 import type { Runner } from './runner.ts';
@@ -75,7 +76,6 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
   let lookAgain = false;
   /** The last look left places free, for somebody who waited. */
   let held = false;
-  let timer: NodeJS.Timeout | null = null;
 
   // Asked again after something was waited for.
   const isStopped = (): boolean => stopped;
@@ -203,7 +203,6 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
   }
 
   function tellEnd(batchId: string): void {
-    waiting.forgetBatch(batchId);
     const waiters = ended.get(batchId);
     ended.delete(batchId);
     for (const tell of waiters ?? []) tell();
@@ -211,29 +210,29 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
 
   /** Looks after the batches of instances that fell silent, and helps those that are busy. */
   async function lookAround(): Promise<void> {
+    const known = waiting.batchIds();
     const running = await listRunningBatches(control);
     if (running.length > 0) look();
     for (const batchId of running) await advance(batchId);
     const left = new Set(running);
     for (const batchId of ended.keys()) if (!left.has(batchId)) await advance(batchId);
+    for (const batchId of known) if (!left.has(batchId)) waiting.forgetBatch(batchId);
   }
 
-  let around: Promise<void> | null = null;
+  const around = repeatLook({
+    everyMs: lookIntervalMs,
+    look: lookAround,
+    onError: (error) => {
+      log.warn({ err: error }, 'running batches could not be looked up');
+    },
+  });
 
   return {
     start() {
       precedence.whenFree(() => {
         if (held) look();
       });
-      timer = setInterval(() => {
-        around ??= lookAround()
-          .catch((error: unknown) => {
-            log.warn({ err: error }, 'running batches could not be looked up');
-          })
-          .finally(() => {
-            around = null;
-          });
-      }, lookIntervalMs);
+      around.start();
     },
 
     accept(reserved) {
@@ -262,9 +261,8 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
 
     async stop() {
       stopped = true;
-      if (timer !== null) clearInterval(timer);
       waiting.forgetAll();
-      await Promise.all([looking, around]);
+      await Promise.all([looking, around.stop()]);
     },
   };
 }

@@ -9,6 +9,7 @@ import {
 } from '../control/loose-ends.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
 import { isolationOf } from './isolation/index.ts';
+import { repeatLook } from './repeated-look.ts';
 import { pipelineOf } from './steps/index.ts';
 import { untoldStory } from './untold-story.ts';
 
@@ -38,8 +39,6 @@ const settledSeconds = 5;
 export function createLooseEnds(options: LooseEndsOptions): LooseEnds {
   const { control, queue, log, leaseSeconds } = options;
   let since: Date | null = null;
-  let looking: Promise<void> | null = null;
-  let timer: NodeJS.Timeout | null = null;
 
   async function tellUntold(): Promise<void> {
     const { ids, lookedUntil } = await findUntoldOperations(control, since, settledSeconds);
@@ -77,27 +76,14 @@ export function createLooseEnds(options: LooseEndsOptions): LooseEnds {
     });
   }
 
-  async function look(): Promise<void> {
-    try {
+  return repeatLook({
+    everyMs: lookIntervalMs,
+    look: async () => {
       await tellUntold();
       await giveJobs();
-    } catch (error) {
+    },
+    onError: (error) => {
       log.warn({ err: error }, 'loose ends could not be looked for; it is tried again');
-    }
-  }
-
-  return {
-    start() {
-      timer = setInterval(() => {
-        looking ??= look().finally(() => {
-          looking = null;
-        });
-      }, lookIntervalMs);
     },
-
-    async stop() {
-      if (timer !== null) clearInterval(timer);
-      await looking;
-    },
-  };
+  });
 }

@@ -6,6 +6,7 @@ import { beginDueOperations, isAnythingDue, releaseDueItems } from '../control/s
 import type { OperationQueue } from '../jobs/operation-queue.ts';
 import type { BatchRuns, BatchSettings } from './batch-runs.ts';
 import type { ClusterWatch } from './cluster-watch.ts';
+import { repeatLook } from './repeated-look.ts';
 import type { Runner } from './runner.ts';
 
 export interface ScheduledRunsOptions {
@@ -34,8 +35,6 @@ const lookIntervalMs = 1000;
 export function createScheduledRuns(options: ScheduledRunsOptions): ScheduledRuns {
   const { control, queue, runner, runs, settings, watch, log } = options;
   let working = 0;
-  let looking: Promise<void> | null = null;
-  let timer: NodeJS.Timeout | null = null;
 
   async function look(): Promise<void> {
     if (!(await isAnythingDue(control))) return;
@@ -72,24 +71,13 @@ export function createScheduledRuns(options: ScheduledRunsOptions): ScheduledRun
     working -= 1;
   }
 
-  return {
-    start() {
-      timer = setInterval(() => {
-        looking ??= look()
-          .catch((error: unknown) => {
-            log.warn({ err: error }, 'scheduled operations could not be looked up');
-          })
-          .finally(() => {
-            looking = null;
-          });
-      }, lookIntervalMs);
+  return repeatLook({
+    everyMs: lookIntervalMs,
+    look,
+    onError: (error) => {
+      log.warn({ err: error }, 'scheduled operations could not be looked up');
     },
-
-    async stop() {
-      if (timer !== null) clearInterval(timer);
-      await looking;
-    },
-  };
+  });
 }
 
 async function auditBegun(trx: Knex.Transaction, operations: readonly Operation[]): Promise<void> {

@@ -8,6 +8,8 @@ export interface WaitingItems {
   /** Whether places are ready for all of them; also where there are none. */
   readonly areReady: boolean;
   add(items: readonly Reserved[]): void;
+  /** The batches that they are of. */
+  batchIds(): ReadonlySet<string>;
   /** Hands over what is known of an item that begins, its login with it. */
   take(operationId: string): Reserved | undefined;
   /**
@@ -66,6 +68,11 @@ export function createWaitingItems(): WaitingItems {
 
     add(items) {
       for (const reserved of items) waiting.set(reserved.operation.id, { reserved });
+    },
+
+    batchIds() {
+      const ids = waiting.values().map(({ reserved }) => reserved.operation.batchId);
+      return new Set(ids.filter((id) => id !== null));
     },
 
     take(operationId) {

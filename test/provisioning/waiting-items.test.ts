@@ -53,7 +53,9 @@ describe('the items of batches that wait on an instance', () => {
   test('of a batch that has ended are forgotten, those of others are not', () => {
     const items = createWaitingItems();
     items.add([item('a', 'one', false), item('b', 'two', false), item('c', 'one', false)]);
+    expect([...items.batchIds()]).toEqual(['one', 'two']);
     items.forgetBatch('one');
+    expect([...items.batchIds()]).toEqual(['two']);
     expect(['a', 'b', 'c'].map((id) => items.take(id)?.operation.id)).toEqual([
       undefined,
       'b',

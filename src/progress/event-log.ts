@@ -25,7 +25,7 @@ export interface EventLog {
 // for the disk. A reader who asks meanwhile (`settled`) need not wait for this.
 const coalesceMs = 100;
 /** When so many wait they are written at once: what comes in one piece comes late to many readers. */
-const enough = 40;
+const enough = 30;
 const retryDelaysMs = [50, 200, 1000];
 
 /** Builds the writer; one for each instance. */

@@ -71,7 +71,8 @@ function withPool<T>(
   pool: number,
   work: (url: string, control: pg.Client) => Promise<T>,
 ): Promise<T> {
-  return server.withGateway(name, { STANDBY_DATABASES: String(pool) }, async (url) => {
+  const settings = { STANDBY_DATABASES: String(pool) };
+  return server.withGatewayProcess(name, settings, async (url) => {
     const control = new pg.Client(server.url(name));
     control.on('error', () => undefined); // told by the query under way
     await control.connect();

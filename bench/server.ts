@@ -5,6 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
+import pino from 'pino';
+import { startApp } from '../src/app.ts';
+import { readConfig } from '../src/config.ts';
 import { generateEncryptionKey } from '../src/crypto/envelope.ts';
 import { startEmbedded } from '../src/postgres/embedded/server.ts';
 
@@ -18,12 +21,14 @@ export interface BenchServer {
     control: string,
     settings?: Readonly<Record<string, string>>,
   ): Promise<Readonly<Record<string, string>>>;
-  /** Runs `work` with a gateway, in a process of its own, on the control plane of this name. */
+  /** Runs `work` with a gateway on the control plane of this name, made when it is not there. */
   withGateway<T>(
     control: string,
     settings: Readonly<Record<string, string>>,
     work: (url: string) => Promise<T>,
   ): Promise<T>;
+  /** The same with a gateway in a process of its own, which begins cold. */
+  withGatewayProcess: BenchServer['withGateway'];
   close(): Promise<void>;
 }
 
@@ -76,6 +81,17 @@ export async function openBenchServer(serverFlags: readonly string[] = []): Prom
     settingsFor,
 
     async withGateway(control, settings, work) {
+      const app = await startApp(readConfig(await settingsFor(control, settings), false), {
+        log: pino({ level: 'silent' }),
+      });
+      try {
+        return await work(app.url);
+      } finally {
+        await app.close();
+      }
+    },
+
+    async withGatewayProcess(control, settings, work) {
       const gateway = child('./gateway-process.ts', await settingsFor(control, settings), []);
       try {
         return await work(await messageFrom<string>(gateway));

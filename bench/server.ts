@@ -96,9 +96,7 @@ export async function openBenchServer(serverFlags: readonly string[] = []): Prom
       try {
         return await work(await messageFrom<string>(gateway));
       } finally {
-        const gone = once(gateway, 'exit');
-        if (gateway.connected) gateway.disconnect();
-        await gone;
+        await ended(gateway);
       }
     },
 
@@ -121,12 +119,20 @@ export function child(
   return fork(path, { env: { HOME, PATH, ...settings }, execArgv });
 }
 
+/** Has such a process end by itself, as a gateway does when nobody is connected to it any more. */
+export async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = once(child, 'exit');
+  if (child.connected) child.disconnect();
+  await gone;
+}
+
 /** The next thing that such a process tells; rejects when it ends instead. */
 export async function messageFrom<T>(from: ChildProcess, until?: AbortSignal): Promise<T> {
-  const ended = new AbortController();
-  const signal = until === undefined ? ended.signal : AbortSignal.any([until, ended.signal]);
+  const lost = new AbortController();
+  const signal = until === undefined ? lost.signal : AbortSignal.any([until, lost.signal]);
   const exited = (): void => {
-    ended.abort(new Error('the process has ended'));
+    lost.abort(new Error('the process has ended'));
   };
   from.once('exit', exited);
   try {

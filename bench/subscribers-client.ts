@@ -73,50 +73,64 @@ const now = (): number => performance.timeOrigin + performance.now();
 const shared = Buffer.allocUnsafe(512 * 1024);
 
 /** A socket that hands over its bytes as they come, without the streams in between. */
-function openBytes(url: string, onBytes: (bytes: Buffer, socket: Socket) => void): Socket {
+function openBytes(url: string, onBytes: (bytes: Buffer) => void): Socket {
   const { hostname, port } = new URL(url);
-  const socket = connect({
+  return connect({
     host: hostname,
     port: Number(port),
     onread: {
       buffer: shared,
       callback: (length) => {
-        onBytes(shared.subarray(0, length), socket);
+        onBytes(shared.subarray(0, length));
         return true;
       },
     },
   });
-  return socket;
 }
 
 /**
- * Counts what comes: each event has one `mark`, with the digits of its sequence number behind it. What
- * bytes end in the middle of is looked at with the next ones.
+ * Looks for a mark in bytes as they come. What they end in the middle of is looked at with the next ones.
+ *
+ * @param found told where a mark ends; answers where to go on, or with null: it needs to see more
  */
-function counter(mark: string): (bytes: Buffer) => void {
+function seeker(
+  mark: string,
+  found: (all: Buffer, to: number) => number | null,
+): (bytes: Buffer) => void {
   const looked = Buffer.from(mark);
   let rest = Buffer.alloc(0);
   return (bytes) => {
-    const at = now();
     const all = rest.length === 0 ? bytes : Buffer.concat([rest, bytes]);
     let done = 0;
-    for (;;) {
-      const found = all.indexOf(looked, done);
-      if (found < 0) break;
-      let to = found + looked.length;
-      let sequence = 0;
-      for (let digit = digitAt(all, to); digit >= 0; digit = digitAt(all, to)) {
-        sequence = sequence * 10 + digit;
-        to += 1;
-      }
-      if (to === all.length) {
-        rest = Buffer.from(all.subarray(found));
+    for (let at = all.indexOf(looked); at >= 0; at = all.indexOf(looked, done)) {
+      const next = found(all, at + looked.length);
+      if (next === null) {
+        rest = Buffer.from(all.subarray(at));
         return;
       }
-      arrived(sequence, at);
-      done = to;
+      done = next;
     }
     rest = Buffer.from(all.subarray(beginningOf(looked, all, done)));
+  };
+}
+
+/** Counts events: each has one `mark`, with the digits of its sequence number behind it. */
+function counter(mark: string): (bytes: Buffer) => void {
+  let at = 0;
+  const seek = seeker(mark, (all, from) => {
+    let to = from;
+    let sequence = 0;
+    for (let digit = digitAt(all, to); digit >= 0; digit = digitAt(all, to)) {
+      sequence = sequence * 10 + digit;
+      to += 1;
+    }
+    if (to === all.length) return null; // there may be more digits
+    arrived(sequence, at);
+    return to;
+  });
+  return (bytes) => {
+    at = now();
+    seek(bytes);
   };
 }
 
@@ -137,17 +151,13 @@ function beginningOf(mark: Buffer, bytes: Buffer, from: number): number {
 
 /** How often `mark` has come, over all bytes so far. */
 function occurrences(mark: string): (bytes: Buffer) => number {
-  const looked = Buffer.from(mark);
-  let rest = Buffer.alloc(0);
   let count = 0;
+  const seek = seeker(mark, (_, to) => {
+    count += 1;
+    return to;
+  });
   return (bytes) => {
-    const all = rest.length === 0 ? bytes : Buffer.concat([rest, bytes]);
-    let done = 0;
-    for (let found = all.indexOf(looked); found >= 0; found = all.indexOf(looked, done)) {
-      count += 1;
-      done = found + looked.length;
-    }
-    rest = Buffer.from(all.subarray(beginningOf(looked, all, done)));
+    seek(bytes);
     return count;
   };
 }

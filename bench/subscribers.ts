@@ -9,13 +9,12 @@
  * `npm run bench:subscribers -- --rounds 3`
  */
 import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { median, publish, round } from './figures.ts';
 import type { Memory } from './gateway-process.ts';
-import { child, messageFrom, openBenchServer, postGraphQL } from './server.ts';
+import { child, ended, messageFrom, openBenchServer, postGraphQL } from './server.ts';
 import type { Deliveries, Load } from './subscribers-client.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '3' } } });
@@ -87,9 +86,7 @@ async function oneRound(settings: Readonly<Record<string, string>>): Promise<Rou
   } finally {
     await control.end();
     clients.kill();
-    const gone = once(gateway, 'exit');
-    if (gateway.connected) gateway.disconnect();
-    await gone;
+    await ended(gateway);
   }
 }
 

@@ -9,7 +9,7 @@ import {
 } from '../control/loose-ends.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
 import { isolationOf } from './isolation/index.ts';
-import { repeatLook } from './repeated-look.ts';
+import { repeatLook, type RepeatedLook } from './repeated-look.ts';
 import { pipelineOf } from './steps/index.ts';
 import { untoldStory } from './untold-story.ts';
 
@@ -21,22 +21,15 @@ export interface LooseEndsOptions {
   readonly leaseSeconds: number;
 }
 
-/**
- * Looks, again and again, for what an instance that died may have left in the control plane itself:
- * an operation that ended and whose events do not say so, and an open one without a job.
- */
-export interface LooseEnds {
-  start(): void;
-  /** Waits for the look under way. */
-  stop(): Promise<void>;
-}
-
 const lookIntervalMs = 2_000;
 // A writer of events that lives has given up, or has written, long before.
 const settledSeconds = 5;
 
-/** Builds the part of an instance that ties up what others left loose. */
-export function createLooseEnds(options: LooseEndsOptions): LooseEnds {
+/**
+ * Looks, again and again, for what an instance that died may have left in the control plane itself:
+ * an operation that ended and whose events do not say so, and an open one without a job.
+ */
+export function createLooseEnds(options: LooseEndsOptions): RepeatedLook {
   const { control, queue, log, leaseSeconds } = options;
   let since: Date | null = null;
 

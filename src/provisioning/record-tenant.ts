@@ -119,7 +119,7 @@ export interface PlannedTenant {
   readonly names: { readonly databaseName: string; readonly schemaName: string | null };
   readonly apiKey: GeneratedApiKey | null;
   readonly findings: RunFindings;
-  readonly logIn?: Reserved['logIn'];
+  readonly logIn: Reserved['logIn'];
   /** Its place in a batch. */
   readonly batch?: { readonly id: string; readonly index: number };
 }
@@ -153,7 +153,7 @@ export function planTenant(
     names,
     apiKey,
     findings,
-    ...(claimed === null ? {} : { logIn: () => claimed.logIn(names) }),
+    logIn: claimed === null ? null : () => claimed.logIn(names),
   };
 }
 
@@ -264,7 +264,7 @@ export async function recordPlanned(
       secrets,
       apiKey: apiKey?.key ?? null,
       findings,
-      ...(logIn === undefined ? {} : { logIn }),
+      logIn,
     };
   });
 }

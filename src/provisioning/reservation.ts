@@ -53,6 +53,9 @@ export interface Reserved {
   readonly apiKey: string | null;
   /** What a claimed standby brings along. */
   readonly findings: RunFindings;
-  /** Begins the tenant's login where a standby was claimed; null: no connection is free for it, or not yet. */
-  readonly logIn?: () => ConnectionAhead | null;
+  /**
+   * Begins the tenant's login; answers with null where no connection is free for it, or it has to wait. Null:
+   * no standby was claimed.
+   */
+  readonly logIn: (() => ConnectionAhead | null) | null;
 }

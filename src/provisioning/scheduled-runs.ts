@@ -6,7 +6,7 @@ import { beginDueOperations, isAnythingDue, releaseDueItems } from '../control/s
 import type { OperationQueue } from '../jobs/operation-queue.ts';
 import type { BatchRuns, BatchSettings } from './batch-runs.ts';
 import type { ClusterWatch } from './cluster-watch.ts';
-import { repeatLook } from './repeated-look.ts';
+import { repeatLook, type RepeatedLook } from './repeated-look.ts';
 import type { Runner } from './runner.ts';
 
 export interface ScheduledRunsOptions {
@@ -19,20 +19,13 @@ export interface ScheduledRunsOptions {
   readonly log: Logger;
 }
 
+const lookIntervalMs = 1000;
+
 /**
  * The part of an instance that begins creations at their time, whichever instance accepted them. What is
  * due stands in the registry: no instance has to remember it, or to be there all the while.
  */
-export interface ScheduledRuns {
-  start(): void;
-  /** Begins nothing more. What runs is the runner's. */
-  stop(): Promise<void>;
-}
-
-const lookIntervalMs = 1000;
-
-/** Builds the part of an instance that looks for creations whose time has come. */
-export function createScheduledRuns(options: ScheduledRunsOptions): ScheduledRuns {
+export function createScheduledRuns(options: ScheduledRunsOptions): RepeatedLook {
   const { control, queue, runner, runs, settings, watch, log } = options;
   let working = 0;
 

@@ -45,11 +45,11 @@ export function createWaitingItems(): WaitingItems {
     item.reserved.findings.login?.discard();
   }
 
-  /** Null: no connection is free for it. */
-  function logIn(item: Waiting): true | null {
-    const { findings, logIn: begin } = item.reserved;
-    const login = begin?.() ?? null;
-    if (login === null) return null;
+  /** False: no connection is free for it. */
+  function logIn(item: Waiting, begin: NonNullable<Reserved['logIn']>): boolean {
+    const { findings } = item.reserved;
+    const login = begin();
+    if (login === null) return false;
     findings.login = login;
     const end = (): void => {
       login.discard();
@@ -84,8 +84,9 @@ export function createWaitingItems(): WaitingItems {
 
     logInNext(count) {
       for (const item of waiting.values().take(count)) {
-        if (item.reserved.logIn === undefined || item.expiry !== undefined) continue;
-        if (logIn(item) === null) return;
+        const begin = item.reserved.logIn;
+        if (begin === null || item.expiry !== undefined) continue;
+        if (!logIn(item, begin)) return;
       }
     },
 

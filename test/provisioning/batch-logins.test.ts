@@ -56,14 +56,12 @@ describe.for(isolations)(
     }
 
     /** A batch of which no item begins while `work` runs. */
-    async function waiting(
-      work: (operationIds: string[], batchId: string) => Promise<void>,
-    ): Promise<string> {
+    async function waiting(work: (operationIds: string[]) => Promise<void>): Promise<string> {
       return onServer(world.controlUrl, async (client) => {
         await client.query('SELECT pg_advisory_lock(7311, 2)'); // what whoever begins items takes
         const { batch } = await createBatch(gateway, { tenants, wait: false });
         const ids = batch!.results.map(({ operation }) => operation!.id);
-        await work(ids, batch!.id);
+        await work(ids);
         await client.query('SELECT pg_advisory_unlock(7311, 2)');
         return batch!.id;
       });

@@ -12,7 +12,7 @@ function item(id: string, batchId: string, ready: boolean, log: string[] = []): 
     };
   };
   const findings = ready ? { prepared: true } : {};
-  return { operation: { id, batchId }, findings, ...(ready ? { logIn } : {}) } as never;
+  return { operation: { id, batchId }, findings, logIn: ready ? logIn : null } as never;
 }
 
 describe('the items of batches that wait on an instance', () => {

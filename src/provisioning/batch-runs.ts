@@ -242,7 +242,7 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
 
     advance,
     undo: undoItem,
-    isNearlyOver: () => working.size > 0 && waiting.areReady,
+    isNearlyOver: () => working.size + waiting.size > 0 && waiting.areReady,
 
     async waitForEnd(batchId, timeoutMs) {
       const { promise, resolve } = Promise.withResolvers<undefined>();

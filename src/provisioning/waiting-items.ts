@@ -7,6 +7,8 @@ import type { Reserved } from './reservation.ts';
 export interface WaitingItems {
   /** Whether places are ready for all of them; also where there are none. */
   readonly areReady: boolean;
+  /** How many they are. */
+  readonly size: number;
   add(items: readonly Reserved[]): void;
   /** The batches that they are of. */
   batchIds(): ReadonlySet<string>;
@@ -64,6 +66,10 @@ export function createWaitingItems(): WaitingItems {
   return {
     get areReady() {
       return waiting.values().every(({ reserved }) => reserved.findings.prepared === true);
+    },
+
+    get size() {
+      return waiting.size;
     },
 
     add(items) {

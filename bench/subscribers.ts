@@ -6,7 +6,7 @@
  * The batch is held back until all have subscribed. When an event was committed is what PostgreSQL says
  * (`track_commit_timestamp`), by the same clock.
  *
- * `npm run bench:subscribers -- --rounds 3`
+ * `npm run bench:subscribers -- --rounds 6`
  */
 import type { ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,7 +17,7 @@ import type { Memory } from './gateway-process.ts';
 import { child, ended, messageFrom, openBenchServer, postGraphQL } from './server.ts';
 import type { Deliveries, Load } from './subscribers-client.ts';
 
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '3' } } });
+const { values } = parseArgs({ options: { rounds: { type: 'string', default: '6' } } });
 const rounds = Math.min(20, Math.max(1, Number(values.rounds)));
 const load = { sockets: 25, perSocket: 20, streams: 500 };
 const subscribers = load.sockets * load.perSocket + load.streams;

@@ -106,11 +106,15 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
     },
 
     async lease(trx, operationIds) {
-      const db = fromKnex(prepared(trx));
-      await Promise.all(
-        operationIds.map((id) =>
-          boss.update(queueName, undefined, { id, startAfter: options.leaseSeconds, db }),
-        ),
+      if (operationIds.length === 0) return;
+      // Said to its table: pg-boss itself defers one job at a time. It keeps a job for as long after it
+      // may begin as before.
+      await prepared(trx).raw(
+        `UPDATE ${queueSchema}.job SET start_after = lease.ends,
+           keep_until = lease.ends + (keep_until - start_after)
+         FROM (SELECT now() + ? * interval '1 second' AS ends) AS lease
+         WHERE name = '${queueName}' AND id = ANY (?) AND state < 'active'`,
+        [options.leaseSeconds, [...operationIds]],
       );
     },
 

@@ -26,6 +26,7 @@ export async function withControl(
   command: string,
   work: (plane: ControlPlane) => Promise<void>,
 ): Promise<void> {
+  process.stdout.on('error', readEnough);
   try {
     const config = readConfig();
     const url = config.database.url ?? (await findEmbeddedUrl(config.database.dataDir));
@@ -51,6 +52,11 @@ export async function withControl(
 export async function keyRingOf({ database, encryption }: Config): Promise<KeyRing> {
   const current = encryption.key ?? (await loadOrMakeKey(join(database.dataDir, 'encryption.key')));
   return createKeyRing({ current, previous: encryption.previousKeys });
+}
+
+/** Whoever reads the beginning alone, as `head` does, stops nothing; what is done is done to its end. */
+function readEnough(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error;
 }
 
 /** Never the statement that failed: it may hold what nobody should read. */

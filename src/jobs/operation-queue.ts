@@ -66,8 +66,23 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
   boss.on('error', options.onError);
   let started = false;
 
-  const defer = async (operationId: string, seconds: number): Promise<void> => {
-    await boss.update(queueName, undefined, { id: operationId, startAfter: seconds });
+  /**
+   * Has jobs that nobody works on come in `seconds`. Said to their table: pg-boss itself defers one job at
+   * a time, by a statement that may change all else of it too. Each is kept for as long after that as before.
+   */
+  const defer = async (
+    control: Knex | Knex.Transaction,
+    operationIds: readonly string[],
+    seconds: number,
+  ): Promise<void> => {
+    if (operationIds.length === 0) return;
+    await prepared(control).raw(
+      `UPDATE ${queueSchema}.job SET start_after = lease.ends,
+         keep_until = lease.ends + (keep_until - start_after)
+       FROM (SELECT now() + ? * interval '1 second' AS ends) AS lease
+       WHERE name = '${queueName}' AND id = ANY (?) AND state < 'active'`,
+      [seconds, [...operationIds]],
+    );
   };
 
   const insert = async (
@@ -105,17 +120,8 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
       await insert(trx, operationIds, seconds);
     },
 
-    async lease(trx, operationIds) {
-      if (operationIds.length === 0) return;
-      // Said to its table: pg-boss itself defers one job at a time. It keeps a job for as long after it
-      // may begin as before.
-      await prepared(trx).raw(
-        `UPDATE ${queueSchema}.job SET start_after = lease.ends,
-           keep_until = lease.ends + (keep_until - start_after)
-         FROM (SELECT now() + ? * interval '1 second' AS ends) AS lease
-         WHERE name = '${queueName}' AND id = ANY (?) AND state < 'active'`,
-        [options.leaseSeconds, [...operationIds]],
-      );
+    lease(trx, operationIds) {
+      return defer(trx, operationIds, options.leaseSeconds);
     },
 
     async enqueueAgain(trx, operationIds) {
@@ -125,11 +131,11 @@ export function createOperationQueue(options: OperationQueueOptions): OperationQ
     },
 
     renew(operationId) {
-      return defer(operationId, options.leaseSeconds);
+      return defer(options.control, [operationId], options.leaseSeconds);
     },
 
     handBack(operationId) {
-      return defer(operationId, 0);
+      return defer(options.control, [operationId], 0);
     },
 
     async lacking(operationIds) {
@@ -220,7 +226,7 @@ function rollingBack(control: Knex): KnexTransactionLike {
  * The statements of a create are few and large, and planning them takes longer than running them:
  * named, each connection plans them once.
  */
-function prepared(trx: Knex.Transaction): KnexTransactionLike {
+function prepared(trx: Knex | Knex.Transaction): KnexTransactionLike {
   const raw = (sql: string, values: Knex.RawBinding[]): Knex.Raw =>
     trx.raw(sql, values).options({ name: statementName(sql) });
   return { raw }; // a Knex.Raw is awaited like a promise

@@ -1,11 +1,9 @@
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type World } from '../harness.ts';
 import { makeTenant, sealedConnection, type Made } from '../provisioning/tenants.ts';
-import { runCli } from './run.ts';
+import { runCli, startCli } from './run.ts';
 
 let world: World;
 let own: Made;
@@ -67,8 +65,7 @@ describe('npm run inspect', () => {
   });
 
   test('ends well where only its beginning is read', async () => {
-    const script = resolve(import.meta.dirname, '../../src/cli/inspect.ts');
-    const child = spawn(process.execPath, [script], { env: settings(), stdio: 'pipe' });
+    const child = startCli('inspect', settings());
     child.stdout.once('data', () => child.stdout.destroy());
     const [stderr] = await Promise.all([text(child.stderr), once(child, 'exit')]);
     expect({ code: child.exitCode, stderr }).toEqual({ code: 0, stderr: '' });

@@ -1,7 +1,5 @@
-import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { resolve } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import pg from 'pg';
 import { createKeyRing, generateEncryptionKey } from '../../src/crypto/envelope.ts';
@@ -10,7 +8,7 @@ import { sealBare } from '../crypto/bare.ts';
 import { insertOperationRow, insertRow, insertTenantRow } from '../control/rows.ts';
 import { createWorld, type World } from '../harness.ts';
 import { makeTenant } from '../provisioning/tenants.ts';
-import { runCli } from './run.ts';
+import { runCli, startCli } from './run.ts';
 
 let world: World;
 let current: string;
@@ -178,10 +176,7 @@ test('killed in the middle, it loses nothing, and the next run goes on', async (
   await holder.query('SELECT FROM control_plane.tenant_databases WHERE tenant_id = $1 FOR UPDATE', [
     middle,
   ]);
-  const child = spawn(process.execPath, ['src/cli/rotate-encryption-key.ts'], {
-    cwd: resolve(import.meta.dirname, '../..'),
-    env: settings(),
-  });
+  const child = startCli('rotate-encryption-key', settings());
   await expect
     .poll(
       () => stored().then((rows) => rows.filter(({ sealed }) => sealed.includes(nextId)).length),

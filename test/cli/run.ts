@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { resolve } from 'node:path';
 
 const root = resolve(import.meta.dirname, '../..');
@@ -18,7 +18,15 @@ export function runCli(
   return runScript([`src/cli/${command}.ts`, ...args], env);
 }
 
-/** The same with any script of the project and its arguments. */
+/** Starts it likewise, for tests that do something to it while it runs. */
+export function startCli(
+  command: string,
+  env: Record<string, string>,
+): ChildProcessWithoutNullStreams {
+  return spawn(process.execPath, [`src/cli/${command}.ts`], { cwd: root, env });
+}
+
+/** The same as `runCli` with any script of the project and its arguments. */
 export function runScript(
   script: readonly string[],
   env: Record<string, string>,

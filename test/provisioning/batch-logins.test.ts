@@ -79,6 +79,24 @@ describe.for(isolations)(
         .toBe(0);
     });
 
+    test('makes no standby anew before they begin', async () => {
+      await startWithFour();
+      const order: string[] = [];
+      failpoints.at('verify_connection:before', async () => void order.push('item'));
+      failpoints.at('standby:recorded', () => {
+        order.push('standby');
+        return Promise.reject(new Error('failpoint'));
+      });
+      await endedBatch(
+        gateway,
+        await waiting(async (operations) => {
+          await expect.poll(() => loggedIn(operations)).toBe(2);
+        }),
+      );
+      await expect.poll(() => order, { timeout: 10_000 }).toContain('standby');
+      expect(order[0]).toBe('item');
+    });
+
     test('ends logins that nobody uses, and logs in again when it has to', async () => {
       await startWithFour();
       const id = await waiting(async (operations) => {

@@ -1,24 +1,21 @@
-import { setImmediate } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import {
   batchState,
-  beginItems,
   cancelQueuedItems,
   endBatch,
   listRunningBatches,
   lockBatch,
   reopenItems,
 } from '../control/batches.ts';
-import type { Operation } from '../control/operations.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
 import { nextMove } from './batch-moves.ts';
+import { createItemRuns, type ItemRunsSettings } from './item-runs.ts';
 import { cancelLaterItems } from './later-items.ts';
 import type { Precedence } from './precedence.ts';
 import { repeatLook } from './repeated-look.ts';
 import type { Reserved } from './reservation.ts';
-import type { RunEnd } from './pipeline.ts';
 import type { Runner } from './runner.ts';
 import { createWaitingItems } from './waiting-items.ts';
 
@@ -31,13 +28,9 @@ export interface BatchRunsOptions {
   readonly log: Logger;
 }
 
-export interface BatchSettings {
-  /** Items of one batch at once over all instances, and of all batches on one instance. */
-  readonly batchConcurrency: number;
+export interface BatchSettings extends ItemRunsSettings {
   /** Seconds within which items have to begin. */
   readonly batchTimeoutSeconds: number;
-  /** Deadline of one operation, seconds. */
-  readonly operationTimeoutSeconds: number;
 }
 
 /**
@@ -65,85 +58,12 @@ const lookIntervalMs = 1000;
 
 /** Builds the part of an instance that works on batches. */
 export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
-  const { control, precedence, queue, runner, settings, log } = options;
+  const { control, queue, runner, settings, log } = options;
   const waiting = createWaitingItems();
+  const items = createItemRuns({ ...options, waiting, onTurn: advance });
   const undoing = pLimit(settings.batchConcurrency);
   const ended = new Map<string, Set<() => void>>();
-  /** The items that are made here, and their batches. */
-  const working = new Map<string, string | null>();
   let stopped = false;
-  let looking: Promise<void> | null = null;
-  let lookAgain = false;
-  /** The last look left places free, for somebody who waited. */
-  let held = false;
-
-  // Asked again after something was waited for.
-  const isStopped = (): boolean => stopped;
-
-  /** Begins as many items as there is room for; one look at a time. */
-  function look(): void {
-    lookAgain = true;
-    // Of several that end at once the places are filled together.
-    looking ??= setImmediate()
-      .then(beginAll)
-      .finally(() => {
-        looking = null;
-        if (lookAgain && !stopped) look();
-      });
-  }
-
-  async function beginAll(): Promise<void> {
-    lookAgain = false;
-    // While somebody waits for a single tenant no more begin than keep batches from standing still.
-    const most = precedence.isAwaited() ? 1 : settings.batchConcurrency;
-    const limit = most - working.size;
-    held = precedence.isAwaited();
-    if (limit <= 0 || stopped) return;
-    if (!held) waiting.logInNext(limit + settings.batchConcurrency);
-    try {
-      const items = await control.transaction(async (trx) => {
-        const begun = await beginItems(trx, {
-          concurrency: settings.batchConcurrency,
-          limit,
-          timeoutSeconds: settings.operationTimeoutSeconds,
-        });
-        await queue.lease(
-          trx,
-          begun.map(({ id }) => id),
-        );
-        return begun;
-      });
-      // Begun while this instance was told to stop: another one goes on with them at once.
-      if (isStopped()) await Promise.all(items.map(({ id }) => queue.handBack(id)));
-      else for (const item of items) void work(item);
-    } catch (error) {
-      log.warn({ err: error }, 'items of batches could not be begun');
-    }
-  }
-
-  async function work(operation: Operation): Promise<void> {
-    const { batchId } = operation;
-    working.set(operation.id, batchId);
-    const end = await make(operation);
-    working.delete(operation.id);
-    look();
-    // While others of it are made here, one that succeeded decides nothing: the last of them asks.
-    const isLast = [...working.values()].every((other) => other !== batchId);
-    if (batchId !== null && (isLast || end !== 'SUCCEEDED')) await advance(batchId);
-  }
-
-  /** Answers with how it ended here; null: it could not begin. */
-  async function make(operation: Operation): Promise<RunEnd | null> {
-    const reserved = waiting.take(operation.id);
-    try {
-      if (reserved === undefined) return await runner.begin(operation);
-      const remainingMs = settings.operationTimeoutSeconds * 1000;
-      return (await runner.start({ ...reserved, operation, remainingMs, percent: 0 })).end;
-    } catch (error) {
-      log.error({ err: error, operationId: operation.id }, 'an item of a batch failed');
-      return null;
-    }
-  }
 
   /** Does what is next for a batch, if anything: see `nextMove`. Never rejects. */
   async function advance(batchId: string): Promise<void> {
@@ -212,7 +132,7 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
   async function lookAround(): Promise<void> {
     const known = waiting.batchIds();
     const running = await listRunningBatches(control);
-    if (running.length > 0) look();
+    if (running.length > 0) items.look();
     for (const batchId of running) await advance(batchId);
     const left = new Set(running);
     for (const batchId of ended.keys()) if (!left.has(batchId)) await advance(batchId);
@@ -229,20 +149,18 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
 
   return {
     start() {
-      precedence.whenFree(() => {
-        if (held) look();
-      });
+      items.start();
       around.start();
     },
 
     accept(reserved) {
       waiting.add(reserved.filter(({ operation }) => operation.status === 'QUEUED'));
-      look();
+      items.look();
     },
 
     advance,
     undo: undoItem,
-    isNearlyOver: () => working.size + waiting.size > 0 && waiting.areReady,
+    isNearlyOver: () => items.size + waiting.size > 0 && waiting.areReady,
 
     async waitForEnd(batchId, timeoutMs) {
       const { promise, resolve } = Promise.withResolvers<undefined>();
@@ -262,7 +180,7 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
     async stop() {
       stopped = true;
       waiting.forgetAll();
-      await Promise.all([looking, around.stop()]);
+      await Promise.all([items.stop(), around.stop()]);
     },
   };
 }

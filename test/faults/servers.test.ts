@@ -5,7 +5,7 @@ import { withDatabase } from '../control-template.ts';
 import { pointsOf, undoneSteps } from '../provisioning/failpoints.ts';
 import { isolations } from '../provisioning/isolations.ts';
 import { makeMigrationFolder } from '../provisioning/migration-folders.ts';
-import { openProxy } from './proxy.ts';
+import { openProxy } from '../proxy.ts';
 import { choices, full, openScene, type Scene } from './scene.ts';
 import { mountSmallDisk, unmountSmallDisks } from './small-disk.ts';
 import { create } from './world.ts';
@@ -99,10 +99,8 @@ test('pg_terminate_backend on each connection', async () => {
 });
 
 test.each(['stall', 'cut'] as const)('the network: %s', async (fault) => {
-  const proxy = await openProxy(Number(new URL(scene.world.url).port));
-  const behind = new URL(scene.world.url);
-  behind.port = String(proxy.port);
-  const gateway = await scene.world.start({ DATABASE_URL: behind.href });
+  const proxy = await openProxy(scene.world.url);
+  const gateway = await scene.world.start({ DATABASE_URL: proxy.url });
   const inputs = Array.from({ length: 6 }, () =>
     scene.newTenant(`network ${fault}`, random.pick(mixed)),
   );
@@ -116,8 +114,6 @@ test.each(['stall', 'cut'] as const)('the network: %s', async (fault) => {
   await scene.expectClean(`network: ${fault}`, inputs);
   expect(await gateway.stop()).toBe(0);
   await proxy.close();
-  const name = `network ${fault}`;
-  await scene.world.rows(`SELECT FROM control_plane.tenants WHERE name = $1`, [name]);
 });
 
 test('connection slots used up', async () => {

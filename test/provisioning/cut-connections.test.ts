@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { tenantLock } from '../../src/provisioning/names.ts';
 import { withDatabase } from '../control-template.ts';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
+import { openProxy } from '../proxy.ts';
 import { pointsOf, scriptFailpoints } from './failpoints.ts';
 import { isolations } from './isolations.ts';
 import { createTenant, makeTenant, placeOf, type Made } from './tenants.ts';
@@ -36,7 +37,7 @@ function once(action: () => Promise<void>): () => Promise<void> {
 }
 
 const points = isolations.flatMap(({ isolation, named }) =>
-  pointsOf(isolation).map((point) => ({ isolation, named, point })),
+  [...pointsOf(isolation), 'commit:before'].map((point) => ({ isolation, named, point })),
 );
 
 test.each(points)(
@@ -49,6 +50,27 @@ test.each(points)(
     const traces = await tracesOf(world, made.operation.id);
     expect(traces.places).toEqual([placeOf(made)]);
     expect(traces.openJobs).toBe(0);
+  },
+);
+
+test.each(isolations)(
+  '$isolation: the answer to the last commit is lost: the tenant is made all the same',
+  async ({ isolation, named }) => {
+    const proxy = await openProxy(world.controlUrl);
+    const unheard = await world.start({ settings: { DATABASE_URL: proxy.url }, failpoints });
+    failpoints.at('commit:before', async () => proxy.mute());
+    const name = `Unheard ${isolation}`;
+    const making = makeTenant(unheard, { name, ...named });
+    await expect
+      .poll(() => world.query('SELECT status FROM control_plane.tenants WHERE name = $1', [name]))
+      .toEqual([{ status: 'ACTIVE' }]);
+    failpoints.clear();
+    proxy.cut();
+    const made = await making;
+    expectOrderly(await endedEvents(world, made.operation.id));
+    expect((await tracesOf(world, made.operation.id)).openJobs).toBe(0);
+    await unheard.close();
+    await proxy.close();
   },
 );
 

@@ -89,6 +89,8 @@ export function openEnd(
         );
         for (const _one of contexts) await services.failpoints.reach('commit:before');
         await trx.commit();
+        // What knex' `commit` itself does not tell: that it failed (knex/knex#6141).
+        await trx.executionPromise;
         return ended;
       } catch (error) {
         await abandoned(trx);

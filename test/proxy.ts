@@ -3,9 +3,12 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
 /** A way to a server that can be broken. */
 export interface Proxy {
-  readonly port: number;
+  /** Connection string through it. */
+  readonly url: string;
   /** Forwards nothing any more, and keeps all connections: as when a cable is pulled. */
   stall(): void;
+  /** Lets through what is said to the server, and none of its answers, on the connections there are. */
+  mute(): void;
   /** Goes on as if nothing had been. */
   resume(): void;
   /** Ends all connections at once. */
@@ -13,12 +16,12 @@ export interface Proxy {
   close(): Promise<void>;
 }
 
-/** Opens a proxy to a port of this machine. */
-export async function openProxy(target: number): Promise<Proxy> {
+/** Opens a proxy to a server of this machine, by its connection string. */
+export async function openProxy(target: string): Promise<Proxy> {
   const pairs = new Set<readonly [Socket, Socket]>();
   let stalled = false;
   const server = createServer((near) => {
-    const far = connect(target, '127.0.0.1');
+    const far = connect(Number(new URL(target).port), '127.0.0.1');
     const pair = [near, far] as const;
     pairs.add(pair);
     for (const [from, to] of [
@@ -40,11 +43,16 @@ export async function openProxy(target: number): Promise<Proxy> {
   }
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
+  const url = new URL(target);
+  url.port = String((server.address() as AddressInfo).port);
   return {
-    port: (server.address() as AddressInfo).port,
+    url: url.href,
     stall() {
       stalled = true;
       for (const pair of pairs) hold(pair);
+    },
+    mute() {
+      for (const [near, far] of pairs) far.unpipe(near).pause();
     },
     resume() {
       stalled = false;

@@ -91,6 +91,7 @@ async function build(
     queue,
     runner,
     settings: provisioning,
+    failpoints,
     log,
   });
   const scheduled = createScheduledRuns({

@@ -166,58 +166,6 @@ export async function listRunningBatches(control: Control): Promise<string[]> {
   return rows.map(({ id }) => id);
 }
 
-/**
- * QUEUED → RUNNING, for as many items as may begin: of each batch no more at once than
- * `concurrency`, over all instances; batches take turns. Whoever begins them holds them at fence 1.
- *
- * @param limit how many at most
- * @param timeoutSeconds from now to each one's deadline
- */
-export async function beginItems(
-  trx: Knex.Transaction,
-  options: {
-    readonly concurrency: number;
-    readonly limit: number;
-    readonly timeoutSeconds: number;
-  },
-): Promise<Operation[]> {
-  const [, { rows }] = await Promise.all([
-    // Counted under a lock: what another instance has just begun is seen by the next statement.
-    trx.raw('SELECT pg_advisory_xact_lock(7311, 2)').options({ name: 'lock_batch_items' }),
-    trx
-      .raw<{
-        rows: Record<string, unknown>[];
-      }>(beginStatement, [options.timeoutSeconds, options.concurrency, options.limit])
-      .options({ name: 'begin_batch_items' }),
-  ]);
-  return rows
-    .map((row) => fromRow<Operation>(operationColumns, row))
-    .sort((a, b) => (a.batchIndex ?? 0) - (b.batchIndex ?? 0));
-}
-
-const failedStatuses = `('COMPENSATING', 'COMPENSATED', 'FAILED', 'CANCELLED')`;
-
-const beginStatement = `
-  UPDATE ${controlSchema}.operations begun
-  SET status = 'RUNNING', started_at = now(), deadline_at = now() + ? * interval '1 second'
-  FROM (
-    SELECT waiting.id FROM (
-      SELECT item.id, batch.created_at,
-        row_number() OVER (PARTITION BY batch.id ORDER BY item.batch_index) + (
-          SELECT count(*) FROM ${controlSchema}.operations busy
-          WHERE busy.batch_id = batch.id AND busy.status = 'RUNNING') AS place
-      FROM ${controlSchema}.batches batch
-      JOIN ${controlSchema}.operations item ON item.batch_id = batch.id AND item.status = 'QUEUED'
-      WHERE batch.status = 'RUNNING' AND batch.deadline_at > now()
-        AND NOT (batch.atomic AND EXISTS (
-          SELECT FROM ${controlSchema}.operations failed
-          WHERE failed.batch_id = batch.id AND failed.status IN ${failedStatuses}))
-    ) waiting
-    WHERE waiting.place <= ? ORDER BY waiting.place, waiting.created_at LIMIT ?
-  ) chosen
-  WHERE begun.id = chosen.id AND begun.status = 'QUEUED'
-  RETURNING begun.*`;
-
 /** How far a batch is, for whoever decides what comes next. */
 export interface BatchState {
   readonly atomic: boolean;

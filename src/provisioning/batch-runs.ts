@@ -17,6 +17,7 @@ import type { Precedence } from './precedence.ts';
 import { repeatLook } from './repeated-look.ts';
 import type { Reserved } from './reservation.ts';
 import type { Runner } from './runner.ts';
+import type { Failpoints } from './step.ts';
 import { createWaitingItems } from './waiting-items.ts';
 
 export interface BatchRunsOptions {
@@ -25,6 +26,7 @@ export interface BatchRunsOptions {
   readonly runner: Runner;
   readonly precedence: Pick<Precedence, 'isAwaited' | 'whenFree'>;
   readonly settings: BatchSettings;
+  readonly failpoints: Failpoints;
   readonly log: Logger;
 }
 

@@ -54,6 +54,8 @@ const furtherPoints = [
   'create_database:opened',
   // The transaction that ends an operation is about to commit.
   'commit:before',
+  // The next items of batches have begun where others ended, and nobody works on them yet.
+  'next_items:begun',
   // An operation is about to be, and was, taken over.
   'takeover:before',
   'takeover:after',

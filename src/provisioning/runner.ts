@@ -15,7 +15,13 @@ import { findTenant, type Tenant } from '../control/tenants.ts';
 import type { EventLog } from '../progress/event-log.ts';
 import { isolationOf } from './isolation/index.ts';
 import { runPipeline, type RunEnd } from './pipeline.ts';
-import type { EndedOperation, OperationSecrets, RunFindings, StepServices } from './step.ts';
+import type {
+  EndedOperation,
+  NextItems,
+  OperationSecrets,
+  RunFindings,
+  StepServices,
+} from './step.ts';
 import { openSecrets } from './standby-claims.ts';
 import { pipelineOf } from './steps/index.ts';
 
@@ -40,6 +46,8 @@ export interface AcceptedOperation {
   readonly percent: number;
   /** What is known before the first step; only of operations that are no other instance's. */
   readonly findings?: RunFindings;
+  /** Of an item of a batch: fills its place when it ends. */
+  readonly nextItems?: NextItems | null;
 }
 
 /** What came of a run. */
@@ -53,8 +61,12 @@ export interface RunOutcome {
 export interface Runner {
   /** Starts an operation accepted here. The promise never rejects. */
   start(accepted: AcceptedOperation): Promise<RunOutcome>;
-  /** Starts an operation that waited and that this instance has begun; null: it could not. Never rejects. */
-  begin(operation: Operation): Promise<RunEnd | null>;
+  /**
+   * Starts an operation that waited and that this instance has begun; null: it could not. Never rejects.
+   *
+   * @param nextItems of an item of a batch: fills its place when it ends
+   */
+  begin(operation: Operation, nextItems: NextItems | null): Promise<RunEnd | null>;
   /** Takes over an operation whose lease ran out, and resumes or undoes it. */
   resume(operationId: string): Promise<void>;
   /** Whether anything runs: what can wait should. */
@@ -101,6 +113,7 @@ export function createRunner(options: RunnerOptions): Runner {
           cluster: clusterOf(database),
           services,
           findings,
+          nextItems: accepted.nextItems ?? null,
           stillHeld: () => lease.stillHeld(),
           signal: AbortSignal.any([deadline, until]),
         },
@@ -202,9 +215,9 @@ export function createRunner(options: RunnerOptions): Runner {
   return {
     start,
 
-    async begin(operation) {
+    async begin(operation, nextItems) {
       try {
-        return (await start(await load(operation))).end;
+        return (await start({ ...(await load(operation)), nextItems })).end;
       } catch (error) {
         options.log.warn({ err: error, operationId: operation.id }, 'operation handed back');
         await services.queue.handBack(operation.id).catch(() => undefined);

@@ -60,7 +60,7 @@ export function createScheduledRuns(options: ScheduledRunsOptions): RepeatedLook
   async function work(operation: Operation): Promise<void> {
     working += 1;
     log.info({ operationId: operation.id }, 'scheduled operation begins');
-    await runner.begin(operation);
+    await runner.begin(operation, null);
     working -= 1;
   }
 

@@ -125,11 +125,31 @@ export interface PlaceContext {
   readonly signal: AbortSignal;
 }
 
+/** Fills the places of items of batches that end, in the transaction that ends them. */
+export interface NextItems {
+  /**
+   * Begins others in `trx`, as many as there is room for, and waits for nobody who does so elsewhere.
+   *
+   * @param ending the operations that have ended when it commits
+   */
+  beginIn(trx: Knex.Transaction, ending: readonly string[]): Promise<BegunItems>;
+}
+
+/** Items that have begun if a transaction commits. One of both, once. */
+export interface BegunItems {
+  /** It has: they are worked on from now on. Never rejects. */
+  start(): Promise<void>;
+  /** It has not, or nobody knows: those that have begun after all are left to their leases. */
+  abandon(): void;
+}
+
 /** One operation at work. */
 export interface StepContext extends PlaceContext {
   readonly operation: Operation;
   readonly hold: OperationHold;
   readonly tenant: Tenant;
+  /** Of an item of a batch that has its place on this instance: whoever fills it next. */
+  readonly nextItems: NextItems | null;
 }
 
 /**

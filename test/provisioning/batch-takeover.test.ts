@@ -34,6 +34,19 @@ async function expectWhole(batchId: string, count: number): Promise<void> {
   }
 }
 
+/** Has a gateway accept a batch; answers with its id. */
+async function acceptedBy({ url }: Victim, input: object): Promise<string> {
+  const query =
+    'mutation ($input: CreateTenantsBatchInput!) { createTenantsBatch(input: $input) { batch { id } } }';
+  const answer = await fetch(`${url}/graphql`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ query, variables: { input: { ...input, wait: false } } }),
+  });
+  const { data } = (await answer.json()) as { data: { createTenantsBatch: BatchPayload } };
+  return data.createTenantsBatch.batch!.id;
+}
+
 describe.each([
   ['SCHEMA', 50],
   ['DATABASE', 8],
@@ -50,15 +63,7 @@ describe.each([
   test('survives the instance that accepted it, and whoever asks again gets the keys', async () => {
     victim = await startVictim(world, {});
     const input = inputOf('accepted');
-    const query =
-      'mutation ($input: CreateTenantsBatchInput!) { createTenantsBatch(input: $input) { batch { id } } }';
-    const answer = await fetch(`${victim.url}/graphql`, {
-      method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify({ query, variables: { input: { ...input, wait: false } } }),
-    });
-    const { data } = (await answer.json()) as { data: { createTenantsBatch: BatchPayload } };
-    const { id } = data.createTenantsBatch.batch!;
+    const id = await acceptedBy(victim, input);
     await sleep(randomInt(400)); // a moment of chance: every one has to do
     await victim.kill();
     await expectWhole(id, count);
@@ -67,6 +72,14 @@ describe.each([
     expect(batch!.results.map(({ apiKey }) => apiKey)).toEqual(
       Array(count).fill(expect.stringMatching(/^tk_/)),
     );
+  });
+
+  test('survives an instance of which nobody knows that its next items have begun', async () => {
+    victim = await startVictim(world, { HOLD: 'next_items:begun' });
+    const id = await acceptedBy(victim, inputOf('begun'));
+    expect(await victim.line()).toBe('next_items:begun');
+    await victim.kill();
+    await expectWhole(id, count);
   });
 
   test('survives an instance that helped', async () => {

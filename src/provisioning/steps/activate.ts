@@ -1,12 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import DataLoader from 'dataloader';
+import type { Knex } from 'knex';
 import { sentTogether } from '../../control/database.ts';
 import { activateApiKeys } from '../../control/api-keys.ts';
 import { FenceLostError } from '../../control/operations.ts';
 import { provisionTenantDatabases } from '../../control/tenant-databases.ts';
 import { activateTenants } from '../../control/tenants.ts';
 import { PassingError } from '../../postgres/error-codes.ts';
-import type { EndedOperation, OpenEnd, Step, StepContext, StepServices } from '../step.ts';
+import type {
+  BegunItems,
+  EndedOperation,
+  OpenEnd,
+  Step,
+  StepContext,
+  StepServices,
+} from '../step.ts';
 import { sealedConnectionString } from './encrypt-credentials.ts';
 import { openEnd } from './end-with.ts';
 
@@ -85,19 +93,41 @@ function emptyLot(): { size: number; readonly full: PromiseWithResolvers<undefin
   return { size: 0, full: Promise.withResolvers() };
 }
 
-/** Never rejects. */
+/** Never rejects. The next items of batches begin where all of these have ended, in one commit with that. */
 async function activateAll(contexts: readonly StepContext[]): Promise<(EndedOperation | Error)[]> {
   const [first, ...others] = contexts;
   if (first === undefined) return [];
+  const nextItems = contexts.find((context) => context.nextItems !== null)?.nextItems ?? null;
+  let begun: BegunItems | undefined;
   try {
-    return await openActivation([first, ...others]).commit();
-  } catch (error) {
-    if (others.length === 0) return [error as Error];
-    return (await Promise.all(contexts.map((context) => activateAll([context])))).flat();
+    const end = openActivation([first, ...others], async (trx) => {
+      const ids = contexts.map(({ operation }) => operation.id);
+      begun = await nextItems?.beginIn(trx, ids);
+    });
+    const ended = await end.commit();
+    await begun?.start();
+    return ended;
+  } catch {
+    begun?.abandon();
+    return Promise.all(contexts.map(activateAlone));
   }
 }
 
-function openActivation(contexts: readonly [StepContext, ...StepContext[]]): OpenEnd {
+/** Never rejects. */
+async function activateAlone(context: StepContext): Promise<EndedOperation | Error> {
+  try {
+    const [ended] = await openActivation([context]).commit();
+    return ended ?? new Error('an ended operation lacks its tenant');
+  } catch (error) {
+    return error as Error;
+  }
+}
+
+/** @param beside what else its transaction does */
+function openActivation(
+  contexts: readonly [StepContext, ...StepContext[]],
+  beside: (trx: Knex.Transaction) => Promise<void> = () => Promise.resolve(),
+): OpenEnd {
   const ids = contexts.map(({ tenant }) => tenant.id);
   const databases = contexts.map((context) => ({
     tenantId: context.tenant.id,
@@ -115,6 +145,7 @@ function openActivation(contexts: readonly [StepContext, ...StepContext[]]): Ope
       provisionTenantDatabases(trx, databases),
       activateTenants(trx, ids),
       activateApiKeys(trx, ids),
+      beside(trx),
     ]);
     if (provisioned !== ids.length) throw new Error('a tenant database is not pending');
     return active;

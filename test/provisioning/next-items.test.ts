@@ -1,0 +1,149 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { onServer } from '../control-template.ts';
+import { createWorld, type TestGateway, type World } from '../harness.ts';
+import { openProxy } from '../proxy.ts';
+import { createBatch, endedBatch, schemas } from './batches.ts';
+import { scriptFailpoints } from './failpoints.ts';
+import { isolations } from './isolations.ts';
+import { makeTenant } from './tenants.ts';
+
+let world: World;
+let gateway: TestGateway;
+const failpoints = scriptFailpoints();
+const settings = { BATCH_CONCURRENCY: '2' };
+
+beforeAll(async () => {
+  world = await createWorld();
+});
+afterAll(() => world.close());
+afterEach(async () => {
+  failpoints.clear();
+  await gateway.close();
+});
+
+interface Item {
+  readonly status: string;
+  readonly fence: number;
+  readonly started: string | null;
+  readonly finished: string | null;
+}
+
+async function itemsOf(batchId: string): Promise<Item[]> {
+  return world.query<Item>(
+    `SELECT status, fence::integer, started_at::text AS started, finished_at::text AS finished
+     FROM control_plane.operations WHERE batch_id = $1 ORDER BY batch_index`,
+    [batchId],
+  );
+}
+
+async function statusesOf(batchId: string): Promise<string[]> {
+  return (await itemsOf(batchId)).map(({ status }) => status);
+}
+
+/** A batch whose first two items stop before they are verified, until `release`. */
+async function heldBatch(prefix: string): Promise<{ id: string; release: () => void }> {
+  const verification = failpoints.hold('verify_connection:before');
+  const { batch } = await createBatch(gateway, { tenants: schemas(prefix, 4), wait: false });
+  await verification.reached;
+  return { id: batch!.id, release: () => verification.release() };
+}
+
+/** Has succeeded, and no item of it was taken over: so many did the work of their first holder. */
+async function expectMadeAtOnce(batchId: string, fences: readonly number[]): Promise<void> {
+  expect((await endedBatch(gateway, batchId)).status).toBe('SUCCEEDED');
+  expect((await itemsOf(batchId)).map(({ fence }) => fence)).toEqual(fences);
+}
+
+describe('the next items of Mutation.createTenantsBatch', () => {
+  test.for(isolations)(
+    '$isolation: begin in the commit that ends others',
+    async ({ isolation }) => {
+      gateway = await world.start({ settings });
+      const tenants = Array.from({ length: 6 }, (_, index) => ({
+        name: `${isolation} ${index}`,
+        isolation,
+      }));
+      const { batch } = await createBatch(gateway, { tenants });
+      await expectMadeAtOnce(batch!.id, [1, 1, 1, 1, 1, 1]);
+      const items = await itemsOf(batch!.id);
+      const ends = items.map(({ finished }) => finished);
+      for (const { started } of items.slice(2)) expect(ends).toContain(started);
+    },
+  );
+
+  test('begin without it where those before them could not end together', async () => {
+    gateway = await world.start({ settings, failpoints });
+    failpoints.fail('commit:before', 1);
+    const { batch } = await createBatch(gateway, { tenants: schemas('apart', 4) });
+    await expectMadeAtOnce(batch!.id, [1, 1, 1, 1]);
+  });
+
+  test('keep nobody from ending while others begin elsewhere', async () => {
+    gateway = await world.start({ settings, failpoints });
+    const { id, release } = await heldBatch('elsewhere');
+    await onServer(world.controlUrl, async (client) => {
+      await client.query('SELECT pg_advisory_lock(7311, 2)'); // what whoever begins items takes
+      release();
+      await expect
+        .poll(() => statusesOf(id))
+        .toEqual(['SUCCEEDED', 'SUCCEEDED', 'QUEUED', 'QUEUED']);
+    });
+    await expectMadeAtOnce(id, [1, 1, 1, 1]);
+  });
+
+  test('leave places to whoever waits for a single tenant', async () => {
+    gateway = await world.start({ settings, failpoints });
+    const { id, release } = await heldBatch('single');
+    const alone = failpoints.hold('reserve:before');
+    const single = makeTenant(gateway, { name: 'Single' });
+    await alone.reached;
+    const later = failpoints.hold('create_role:before');
+    release();
+    await later.reached;
+    expect(await statusesOf(id)).toEqual(['SUCCEEDED', 'SUCCEEDED', 'RUNNING', 'QUEUED']);
+    alone.release();
+    later.release();
+    await single;
+    await expectMadeAtOnce(id, [1, 1, 1, 1]);
+  });
+
+  test('are handed back at once by an instance that stops', async () => {
+    gateway = await world.start({ settings, failpoints });
+    const { id, release } = await heldBatch('stopping');
+    const commit = failpoints.hold('commit:before');
+    release();
+    await commit.reached;
+    const stopped = gateway.close();
+    commit.release();
+    await stopped;
+    expect(await statusesOf(id)).toEqual(['SUCCEEDED', 'SUCCEEDED', 'RUNNING', 'RUNNING']);
+    const [jobs] = await world.query(
+      `SELECT count(*)::integer AS due FROM control_plane_jobs.job j
+       JOIN control_plane.operations o ON o.id = j.id
+       WHERE o.batch_id = $1 AND j.state = 'created' AND j.start_after <= now()`,
+      [id],
+    );
+    expect(jobs).toEqual({ due: 2 });
+    gateway = await world.start({ failpoints });
+    await expectMadeAtOnce(id, [1, 1, 2, 2]);
+  });
+
+  test('are left to their leases where the answer to the commit is lost', async () => {
+    const proxy = await openProxy(world.controlUrl);
+    gateway = await world.start({
+      settings: { ...settings, DATABASE_URL: proxy.url, TAKEOVER_SECONDS: '1' },
+      failpoints,
+    });
+    const { id, release } = await heldBatch('lost');
+    failpoints.at('commit:before', async () => proxy.mute());
+    release();
+    await expect
+      .poll(() => statusesOf(id))
+      .toEqual(['SUCCEEDED', 'SUCCEEDED', 'RUNNING', 'RUNNING']);
+    failpoints.clear();
+    proxy.cut();
+    await expectMadeAtOnce(id, [1, 1, 2, 2]);
+    await gateway.close();
+    await proxy.close();
+  });
+});

@@ -27,6 +27,7 @@ import { createJointActivation } from '../provisioning/steps/activate.ts';
 import { createPrecedence } from '../provisioning/precedence.ts';
 import type { Failpoints, StepServices } from '../provisioning/step.ts';
 import { createSharedDatabases } from '../provisioning/shared-databases.ts';
+import { createTenantRights } from '../provisioning/tenant-rights.ts';
 import { createTemplates, refuseChangedMigrations } from '../provisioning/templates.ts';
 import type { ConfiguredClusters } from './clusters.ts';
 import type { EventLog } from '../progress/event-log.ts';
@@ -122,6 +123,7 @@ export async function openGround(
   stack.defer(() => watch.stop());
   await orStopped(watch.start());
   await warnOfUnknownClusters(control, clusters, configured.setting, log);
+  const neighbours = createNeighbours();
   const services: StepServices = {
     control,
     installation,
@@ -131,7 +133,8 @@ export async function openGround(
     queue,
     tenantMigrations,
     templates,
-    neighbours: createNeighbours(),
+    neighbours,
+    rights: createTenantRights(watch, neighbours),
     precedence: createPrecedence(),
     activateTogether: createJointActivation(provisioning.batchConcurrency),
     sharedDatabases: createSharedDatabases({

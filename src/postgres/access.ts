@@ -63,46 +63,52 @@ export interface RightsReport {
   readonly memberOf: readonly string[];
 }
 
+/** Of whom to ask. */
 export interface RightsQuestion {
   readonly login: string;
   readonly owner: string;
   /** The tenant's own database. */
   readonly database: string;
-  /** Databases to look at, by their ids; those that are gone by now count as closed. */
-  readonly databases: readonly number[];
 }
 
 /**
  * Asks the server's privilege functions, from any session in any database: one that has been asked
  * before knows the catalogs.
  *
- * @throws Error when the login or the database is not there
+ * @param databases to look at, by their ids; those that are gone by now count as closed
+ * @returns in the order of the questions; null where the login or the database is not there
  */
 export async function reportRights(
   client: pg.ClientBase,
-  { login, owner, database, databases }: RightsQuestion,
-): Promise<RightsReport> {
-  const { rows } = await client.query<RightsReport>({
+  questions: readonly RightsQuestion[],
+  databases: readonly number[],
+): Promise<(RightsReport | null)[]> {
+  const { rows } = await client.query<RightsReport & { readonly place: number }>({
     name: 'report_rights',
-    text: `SELECT
+    text: `SELECT place::integer,
        ARRAY(SELECT id FROM unnest($4::oid[]) AS id
-             WHERE has_database_privilege(login.oid, id, 'CONNECT')
-               AND id <> (SELECT oid FROM pg_database WHERE datname = $3::name)) AS "openDatabases",
-       has_database_privilege(login.oid, $3::name::text, 'CREATE') AS "createsSchemas",
+             WHERE has_database_privilege(login.oid, id, 'CONNECT') AND id <> own.oid) AS "openDatabases",
+       has_database_privilege(login.oid, own.oid, 'CREATE') AS "createsSchemas",
        array_remove(ARRAY[
          CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreatedb THEN 'CREATEDB' END,
          CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
          CASE WHEN rolreplication THEN 'REPLICATION' END,
          CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL) AS "excessRights",
        ARRAY(SELECT role.rolname::text FROM pg_auth_members
-             JOIN pg_roles role ON role.oid = roleid JOIN pg_roles owner ON owner.rolname = $2
+             JOIN pg_roles role ON role.oid = roleid JOIN pg_roles owner ON owner.rolname = asked.owner
              WHERE member IN (login.oid, owner.oid) AND roleid <> owner.oid) AS "memberOf"
-     FROM pg_roles login WHERE rolname = $1`,
-    values: [login, owner, database, databases],
+     FROM unnest($1::name[], $2::name[], $3::name[]) WITH ORDINALITY
+       AS asked (login, owner, database, place)
+     JOIN pg_roles login ON login.rolname = asked.login
+     JOIN pg_database own ON own.datname = asked.database`,
+    values: [
+      questions.map(({ login }) => login),
+      questions.map(({ owner }) => owner),
+      questions.map(({ database }) => database),
+      databases,
+    ],
   });
-  const report = rows[0];
-  if (report === undefined) throw new Error('there is no such login role');
-  return report;
+  return questions.map((_, index) => rows.find(({ place }) => place === index + 1) ?? null);
 }
 
 /**

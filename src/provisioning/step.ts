@@ -14,6 +14,7 @@ import type { Neighbours } from './neighbours.ts';
 import type { Precedence } from './precedence.ts';
 import type { SharedDatabases } from './shared-databases.ts';
 import type { Templates } from './templates.ts';
+import type { TenantRights } from './tenant-rights.ts';
 
 /** What was sealed into the operation when it was accepted, so that any instance can go on. */
 export interface OperationSecrets {
@@ -46,6 +47,7 @@ export interface StepServices {
   readonly templates: Templates;
   readonly sharedDatabases: SharedDatabases;
   readonly neighbours: Neighbours;
+  readonly rights: TenantRights;
   readonly precedence: Precedence;
   readonly tenantMigrations: MigrationSet;
   /** Activates a tenant of a batch, in one transaction with others that are ready. */

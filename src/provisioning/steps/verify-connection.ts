@@ -1,10 +1,5 @@
 import type pg from 'pg';
-import {
-  reportReach,
-  reportRights,
-  type ReachReport,
-  type RightsReport,
-} from '../../postgres/access.ts';
+import { reportReach, type ReachReport, type RightsReport } from '../../postgres/access.ts';
 import { isolationOf } from '../isolation/index.ts';
 import { StepFailure, type PlaceContext, type Step } from '../step.ts';
 import { tenantLoginOptions } from '../tenant-login.ts';
@@ -49,21 +44,12 @@ async function reachOf(context: PlaceContext): Promise<ReachReport> {
 }
 
 /** What the server's privilege functions say of its roles. */
-async function rightsOf({
-  cluster,
-  database,
-  services,
-  signal,
-}: PlaceContext): Promise<RightsReport> {
-  const closed = await services.watch.closedDatabases(cluster);
-  const databases = await services.neighbours.databases(cluster, closed);
-  const question = {
+function rightsOf({ cluster, database, services }: PlaceContext): Promise<RightsReport> {
+  return services.rights.report(cluster, {
     login: database.loginRole,
     owner: database.ownerRole,
     database: database.databaseName,
-    databases,
-  };
-  return cluster.admin((client) => reportRights(client, question), signal);
+  });
 }
 
 function problemOf(

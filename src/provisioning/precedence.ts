@@ -18,8 +18,9 @@ export interface Precedence {
    */
   giveWay(): Promise<void>;
   /**
-   * Runs `work` that copies a database for a batch: as many at once on a cluster as make it faster,
-   * and one while somebody waits, so that a batch never stands still.
+   * Runs `work` that copies a database for a batch: as many at once on a cluster as make it faster, and
+   * one while somebody waits and for a second after, so that a batch never stands still. Who makes one
+   * tenant goes on with the next, and a copy that is under way then has to be borne to its end.
    *
    * @throws the signal's reason when it aborts before its turn
    */
@@ -30,6 +31,7 @@ export interface Precedence {
 const giveWayMs = 250;
 // A third one makes each slower and all of them no faster: see bench/results/batch.md.
 const copiesAtOnce = { alone: 2, beside: 1 } as const;
+const lingerMs = 1_000;
 
 /** Builds the precedence of an instance. */
 export function createPrecedence(): Precedence {
@@ -37,17 +39,23 @@ export function createPrecedence(): Precedence {
   const listeners: (() => void)[] = [];
   let free = Promise.withResolvers<undefined>();
   let waiting = 0;
-
-  const most = (): number => (waiting > 0 ? copiesAtOnce.beside : copiesAtOnce.alone);
+  let copies: number = copiesAtOnce.alone;
+  let lingering: NodeJS.Timeout | undefined;
 
   function count(change: 1 | -1): void {
     waiting += change;
-    if (waiting === 0) {
-      free.resolve(undefined);
-      free = Promise.withResolvers();
-    }
-    for (const limit of turns.values()) limit.concurrency = most();
-    if (waiting === 0) for (const listener of listeners) listener();
+    clearTimeout(lingering);
+    copyAtOnce(copiesAtOnce.beside);
+    if (waiting > 0) return;
+    lingering = setTimeout(copyAtOnce, lingerMs, copiesAtOnce.alone).unref();
+    free.resolve(undefined);
+    free = Promise.withResolvers();
+    for (const listener of listeners) listener();
+  }
+
+  function copyAtOnce(most: number): void {
+    copies = most;
+    for (const limit of turns.values()) limit.concurrency = most;
   }
 
   return {
@@ -78,7 +86,7 @@ export function createPrecedence(): Precedence {
     inTurn(cluster, work, signal) {
       let limit = turns.get(cluster);
       if (limit === undefined) {
-        limit = pLimit(most());
+        limit = pLimit(copies);
         turns.set(cluster, limit);
       }
       return limit(() => {

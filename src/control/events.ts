@@ -1,3 +1,4 @@
+import type { Knex } from 'knex';
 import { controlSchema, type Control } from './database.ts';
 import type { OperationStatus } from './operations.ts';
 
@@ -51,12 +52,28 @@ export interface OperationStep {
  * no longer than the statement: a client that stalls in the middle of it holds nobody up.
  */
 export async function appendEvents(control: Control, events: readonly StepEvent[]): Promise<void> {
-  await control
-    .raw(appendStatement, [
-      JSON.stringify(events.map((event, place) => ({ place, ...eventColumns(event) }))),
-      JSON.stringify(latestSteps(events)),
-    ])
-    .options({ name: 'append_events' });
+  await control.raw(appendStatement(''), appendValues(events)).options({ name: 'append_events' });
+}
+
+/**
+ * Appends those of them that are not there: for whoever was not told what came of the first try. It may
+ * still be under way on the server: it has its turn before this one looks.
+ */
+export async function appendEventsAgain(
+  control: Knex,
+  events: readonly StepEvent[],
+): Promise<void> {
+  await control.transaction(async (trx) => {
+    await lockEventWriters(trx);
+    await trx.raw(appendStatement(unlessThere), appendValues(events));
+  });
+}
+
+function appendValues(events: readonly StepEvent[]): string[] {
+  return [
+    JSON.stringify(events.map((event, place) => ({ place, ...eventColumns(event) }))),
+    JSON.stringify(latestSteps(events)),
+  ];
 }
 
 /** Where listeners learn that there is something to read: ids of operations and batches, or nothing for 'anything'. */
@@ -68,8 +85,13 @@ export async function lockEventWriters(trx: Control): Promise<void> {
   await trx.raw('SELECT pg_advisory_xact_lock(7311, 1)');
 }
 
+const unlessThere = `
+    WHERE NOT EXISTS (SELECT FROM ${controlSchema}.operation_events there
+      WHERE there.operation_id = event.operation_id AND there.step = event.step
+        AND there.status = event.status AND there.message = event.message AND there.at = event.at)`;
+
 // A notification may have 8000 bytes, an id has 36.
-const appendStatement = `
+const appendStatement = (which: string): string => `
   WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(7311, 1)),
   told AS MATERIALIZED (
     SELECT event.*, held.batch_id
@@ -77,6 +99,7 @@ const appendStatement = `
       place integer, operation_id uuid, fence bigint, tenant_id uuid, step text, status text,
       operation_status text, percent integer, message text, at timestamptz, duration_ms integer)
     JOIN ${controlSchema}.operations held ON held.id = event.operation_id AND held.fence = event.fence
+    ${which}
   ),
   written AS (
     INSERT INTO ${controlSchema}.operation_events (operation_id, tenant_id, batch_id, step, status,

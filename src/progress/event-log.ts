@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
-import { appendEvents, type StepEvent } from '../control/events.ts';
+import { appendEvents, appendEventsAgain, type StepEvent } from '../control/events.ts';
 
 export interface EventLogOptions {
   readonly control: Knex;
@@ -53,12 +53,14 @@ export function createEventLog(options: EventLogOptions): EventLog {
   // An event that cannot be written is given up after a second and a bit: an operation that is
   // resumed writes again what was lost, and the operation's own row tells how it ended.
   async function writeAll(events: readonly StepEvent[]): Promise<void> {
+    let append: typeof appendEventsAgain = appendEvents;
     for (const delay of [...retryDelaysMs, null]) {
       try {
-        await appendEvents(options.control, events);
+        await append(options.control, events);
         return;
       } catch (error) {
         options.onError(error);
+        append = appendEventsAgain; // they may be there: only the answer may be lost
         if (delay !== null) await sleep(delay);
       }
     }

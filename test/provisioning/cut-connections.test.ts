@@ -1,9 +1,9 @@
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { tenantLock } from '../../src/provisioning/names.ts';
-import { withDatabase } from '../control-template.ts';
+import { onServer, withDatabase } from '../control-template.ts';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
-import { openProxy } from '../proxy.ts';
+import { openProxy, type Proxy } from '../proxy.ts';
 import { pointsOf, scriptFailpoints } from './failpoints.ts';
 import { isolations } from './isolations.ts';
 import { createTenant, makeTenant, placeOf, type Made } from './tenants.ts';
@@ -53,26 +53,69 @@ test.each(points)(
   },
 );
 
-test.each(isolations)(
-  '$isolation: the answer to the last commit is lost: the tenant is made all the same',
-  async ({ isolation, named }) => {
-    const proxy = await openProxy(world.controlUrl);
-    const unheard = await world.start({ settings: { DATABASE_URL: proxy.url }, failpoints });
-    failpoints.at('commit:before', async () => proxy.mute());
-    const name = `Unheard ${isolation}`;
-    const making = makeTenant(unheard, { name, ...named });
-    await expect
-      .poll(() => world.query('SELECT status FROM control_plane.tenants WHERE name = $1', [name]))
-      .toEqual([{ status: 'ACTIVE' }]);
-    failpoints.clear();
-    proxy.cut();
-    const made = await making;
-    expectOrderly(await endedEvents(world, made.operation.id));
-    expect((await tracesOf(world, made.operation.id)).openJobs).toBe(0);
+describe('through a network that loses answers', () => {
+  let proxy: Proxy;
+  let unheard: TestGateway;
+  beforeEach(async () => {
+    proxy = await openProxy(world.controlUrl);
+    unheard = await world.start({ settings: { DATABASE_URL: proxy.url }, failpoints });
+  });
+  afterEach(async () => {
     await unheard.close();
     await proxy.close();
-  },
-);
+  });
+
+  async function expectMadeOnce(made: Made): Promise<void> {
+    expectOrderly(await endedEvents(world, made.operation.id));
+    expect((await tracesOf(world, made.operation.id)).openJobs).toBe(0);
+  }
+
+  test.each(isolations)(
+    '$isolation: the answer to the last commit is lost: the tenant is made all the same',
+    async ({ isolation, named }) => {
+      failpoints.at('commit:before', async () => proxy.mute());
+      const name = `Unheard ${isolation}`;
+      const making = makeTenant(unheard, { name, ...named });
+      await expect
+        .poll(
+          () => world.query('SELECT status FROM control_plane.tenants WHERE name = $1', [name]),
+          { timeout: 15_000 },
+        )
+        .toEqual([{ status: 'ACTIVE' }]);
+      failpoints.clear();
+      proxy.cut();
+      await expectMadeOnce(await making);
+    },
+  );
+
+  test('the answer to the writing of events is lost: none is told twice', async () => {
+    const count = async (sql: string): Promise<number> => (await world.query(sql)).length;
+    const step = failpoints.hold('verify_connection:before');
+    const before = await count('SELECT FROM control_plane.operation_events');
+    let making!: Promise<Made>;
+    await onServer(world.controlUrl, async (client) => {
+      await client.query('SELECT pg_advisory_lock(7311, 1)'); // what writers of events take
+      making = makeTenant(unheard, { name: 'Untold', isolation: 'SCHEMA' });
+      await step.reached;
+      await expect
+        .poll(
+          () =>
+            count(`SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND classid = 7311
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`),
+          { timeout: 15_000 },
+        )
+        .toBe(1);
+      proxy.mute();
+      await client.query('SELECT pg_advisory_unlock(7311, 1)');
+    });
+    await expect
+      .poll(() => count('SELECT FROM control_plane.operation_events'), { timeout: 15_000 })
+      .toBeGreaterThan(before);
+    proxy.cut();
+    step.release();
+    await expectMadeOnce(await making);
+  });
+});
 
 test.each(
   isolations.flatMap(({ isolation, named, createStep }) =>

@@ -16,12 +16,13 @@ export interface Proxy {
   close(): Promise<void>;
 }
 
-/** Opens a proxy to a server of this machine, by its connection string. */
+/** Opens a proxy on this machine to a server, by its connection string. */
 export async function openProxy(target: string): Promise<Proxy> {
+  const { hostname, port } = new URL(target);
   const pairs = new Set<readonly [Socket, Socket]>();
   let stalled = false;
   const server = createServer((near) => {
-    const far = connect(Number(new URL(target).port), '127.0.0.1');
+    const far = connect(Number(port), hostname);
     const pair = [near, far] as const;
     pairs.add(pair);
     for (const [from, to] of [
@@ -44,6 +45,7 @@ export async function openProxy(target: string): Promise<Proxy> {
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const url = new URL(target);
+  url.hostname = '127.0.0.1';
   url.port = String((server.address() as AddressInfo).port);
   return {
     url: url.href,

@@ -52,7 +52,7 @@ export interface OperationStep {
  * no longer than the statement: a client that stalls in the middle of it holds nobody up.
  */
 export async function appendEvents(control: Control, events: readonly StepEvent[]): Promise<void> {
-  await control.raw(appendStatement(''), appendValues(events)).options({ name: 'append_events' });
+  await control.raw(appendAll, appendValues(events)).options({ name: 'append_events' });
 }
 
 /**
@@ -65,7 +65,7 @@ export async function appendEventsAgain(
 ): Promise<void> {
   await control.transaction(async (trx) => {
     await lockEventWriters(trx);
-    await trx.raw(appendStatement(unlessThere), appendValues(events));
+    await trx.raw(appendMissing, appendValues(events));
   });
 }
 
@@ -84,11 +84,6 @@ export async function lockEventWriters(trx: Control): Promise<void> {
   await trx.raw("SET LOCAL idle_in_transaction_session_timeout = '5s'");
   await trx.raw('SELECT pg_advisory_xact_lock(7311, 1)');
 }
-
-const unlessThere = `
-    WHERE NOT EXISTS (SELECT FROM ${controlSchema}.operation_events there
-      WHERE there.operation_id = event.operation_id AND there.step = event.step
-        AND there.status = event.status AND there.message = event.message AND there.at = event.at)`;
 
 // A notification may have 8000 bytes, an id has 36.
 const appendStatement = (which: string): string => `
@@ -128,6 +123,12 @@ const appendStatement = (which: string): string => `
   SELECT pg_notify('${eventChannel}', CASE WHEN count(DISTINCT id) > 200 THEN ''
     ELSE string_agg(DISTINCT id::text, ' ') END)
   FROM written, unnest(ARRAY[operation_id, batch_id]) AS id WHERE id IS NOT NULL HAVING count(*) > 0`;
+
+const appendAll = appendStatement('');
+const appendMissing = appendStatement(`
+    WHERE NOT EXISTS (SELECT FROM ${controlSchema}.operation_events there
+      WHERE there.operation_id = event.operation_id AND there.step = event.step
+        AND there.status = event.status AND there.message = event.message AND there.at = event.at)`);
 
 /** The steps of these operations, each operation's in the order of its pipeline. */
 export async function listSteps(

@@ -35,16 +35,16 @@ async function expectWhole(batchId: string, count: number): Promise<void> {
 }
 
 /** Has a gateway accept a batch; answers with its id. */
-async function acceptedBy({ url }: Victim, input: object): Promise<string> {
+async function acceptedBy(gateway: Victim, input: object): Promise<string> {
   const query =
     'mutation ($input: CreateTenantsBatchInput!) { createTenantsBatch(input: $input) { batch { id } } }';
-  const answer = await fetch(`${url}/graphql`, {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
-    body: JSON.stringify({ query, variables: { input: { ...input, wait: false } } }),
-  });
-  const { data } = (await answer.json()) as { data: { createTenantsBatch: BatchPayload } };
-  return data.createTenantsBatch.batch!.id;
+  const { createTenantsBatch } = await gateway.graphql<{ createTenantsBatch: BatchPayload }>(
+    query,
+    {
+      input: { ...input, wait: false },
+    },
+  );
+  return createTenantsBatch.batch!.id;
 }
 
 describe.each([

@@ -17,15 +17,11 @@ afterAll(async () => {
   await world.close();
 });
 
-async function createOn({ url }: Victim, input: object): Promise<void> {
+async function createOn(gateway: Victim, input: object): Promise<void> {
   const query =
     'mutation ($i: CreateTenantInput!) { createTenant(input: $i) { operation { id } } }';
-  const answer = await fetch(`${url}/graphql`, {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
-    body: JSON.stringify({ query, variables: { i: { ...input, wait: false } } }),
-  });
-  expect(await answer.json()).toMatchObject({ data: { createTenant: { operation: {} } } });
+  const data = await gateway.graphql(query, { i: { ...input, wait: false } });
+  expect(data).toMatchObject({ createTenant: { operation: {} } });
 }
 
 describe.each(isolations)('$isolation', ({ isolation, named, placeOf }) => {

@@ -6,6 +6,8 @@ import type { World } from '../harness.ts';
 /** A gateway in a process of its own, to be killed. */
 export interface Victim {
   readonly url: string;
+  /** Runs a GraphQL document. */
+  graphql<T>(query: string, variables: object): Promise<T>;
   /** The next line it writes. */
   line(): Promise<string>;
   /** kill -9; resolves when the process is gone. */
@@ -44,6 +46,14 @@ export async function startVictim(world: World, env: Record<string, string>): Pr
   const url = await line();
   return {
     url,
+    async graphql<T>(query: string, variables: object) {
+      const answer = await fetch(`${url}/graphql`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify({ query, variables }),
+      });
+      return ((await answer.json()) as { data: T }).data;
+    },
     line,
     async kill() {
       child.kill('SIGKILL');

@@ -97,7 +97,7 @@ function emptyLot(): { size: number; readonly full: PromiseWithResolvers<undefin
 async function activateAll(contexts: readonly StepContext[]): Promise<(EndedOperation | Error)[]> {
   const [first, ...others] = contexts;
   if (first === undefined) return [];
-  const nextItems = contexts.find((context) => context.nextItems !== null)?.nextItems ?? null;
+  const nextItems = contexts.find((context) => context.nextItems !== null)?.nextItems;
   let begun: BegunItems | undefined;
   try {
     const end = openActivation([first, ...others], async (trx) => {

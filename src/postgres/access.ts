@@ -1,11 +1,12 @@
 import type pg from 'pg';
+import { quoteIdentifier } from './identifiers.ts';
 
 /** What a tenant's credentials come to, as their own session sees it. */
 export interface ReachReport {
   readonly database: string;
   /** The schema that is searched first; null: none that there is. */
   readonly schema: string | null;
-  /** Of the tables asked for, those that these credentials do not see in that schema. */
+  /** Of the tables asked for, those that these credentials do not see in the tenant's schema. */
   readonly missingTables: readonly string[];
   /**
    * Schemas other than the one searched first that they may work in, of those looked at, by their ids;
@@ -19,36 +20,41 @@ export interface ReachReport {
  * trip is paid by everyone who waits for a tenant, and made of functions alone: a new session has to
  * read the catalogs of whatever else it is asked, which takes it longer than the login.
  *
+ * @param schema the tenant's own, in which the required tables are looked for
  * @param schemas schemas of this database to look at, by their ids
  */
 export async function reportReach(
   client: pg.ClientBase,
+  schema: string,
   requiredTables: readonly string[],
   schemas: readonly number[] = [],
 ): Promise<ReachReport> {
-  const tables = requiredTables.map(
-    (_, index) => `, coalesce(has_table_privilege(to_regclass(
-      quote_ident(current_schema()) || '.' || quote_ident($${index + 1})), 'SELECT, INSERT'), false)
-      AS table_${index}`,
+  // Their names are put together here: operators are what a new session looks up the longest.
+  const names = requiredTables.map(
+    (table) => `${quoteIdentifier(schema)}.${quoteIdentifier(table)}`,
+  );
+  const tables = names.map(
+    (_, index) =>
+      `, has_table_privilege(to_regclass($${index + 1}), 'SELECT, INSERT') AS table_${index}`,
   );
   const open =
     schemas.length === 0
       ? ''
-      : `, ARRAY(SELECT id FROM unnest($${requiredTables.length + 1}::oid[]) AS id
+      : `, ARRAY(SELECT id FROM unnest($${names.length + 1}::oid[]) AS id
            WHERE has_schema_privilege(session_user, id, 'USAGE, CREATE')
              AND id <> (SELECT oid FROM pg_namespace WHERE nspname = current_schema())) AS "openSchemas"`;
   const { rows } = await client.query<
     Omit<ReachReport, 'missingTables' | 'openSchemas'> &
-      Readonly<Record<`table_${number}`, boolean>> & { readonly openSchemas?: number[] }
+      Readonly<Record<`table_${number}`, boolean | null>> & { readonly openSchemas?: number[] }
   >(
     `SELECT current_database() AS database, current_schema() AS schema${tables.join('')}${open}`,
-    schemas.length === 0 ? [...requiredTables] : [...requiredTables, schemas],
+    schemas.length === 0 ? names : [...names, schemas],
   );
   const row = rows[0];
   if (row === undefined) throw new Error('the server answered without a row');
-  const { database, openSchemas = [], schema } = row;
-  const missingTables = requiredTables.filter((_, index) => !row[`table_${index}`]);
-  return { database, schema, missingTables, openSchemas };
+  const { database, openSchemas = [], schema: searched } = row;
+  const missingTables = requiredTables.filter((_, index) => row[`table_${index}`] !== true);
+  return { database, schema: searched, missingTables, openSchemas };
 }
 
 /** What the roles of a tenant may do that is no matter of one database's content. */

@@ -47,8 +47,8 @@ export async function probe(
   const looked = cluster.withLogin(
     config,
     async (client) => {
-      const access = await reportReach(client, requiredTables);
       const schema = place.schemaName ?? 'public';
+      const access = await reportReach(client, schema, requiredTables);
       const migrationVersion = await newestMigration(client, schema);
       return { access, migrationVersion, schema };
     },

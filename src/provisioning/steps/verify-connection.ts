@@ -35,8 +35,9 @@ async function reachOf(context: PlaceContext): Promise<ReachReport> {
     database.isolation === 'SCHEMA'
       ? await services.neighbours.schemas(cluster, database.databaseName)
       : [];
+  const { schema } = isolationOf(database.isolation).reach(database);
   const ask = (client: pg.ClientBase): Promise<ReachReport> =>
-    reportReach(client, services.settings.requiredTenantTables, schemas);
+    reportReach(client, schema, services.settings.requiredTenantTables, schemas);
   const { login } = findings;
   delete findings.login; // one that fails is opened anew
   if (login !== undefined) return login.use(ask, signal);

@@ -8,7 +8,7 @@
  *
  * All that a round has made is dropped before the next one.
  *
- * `npm run bench:batch -- --rounds 5`
+ * `npm run bench:batch -- --rounds 9`
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -16,7 +16,7 @@ import pg from 'pg';
 import { median, publish, round, timed } from './figures.ts';
 import { createTenant, openBenchServer, postGraphQL, standbysReady } from './server.ts';
 
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' } } });
+const { values } = parseArgs({ options: { rounds: { type: 'string', default: '9' } } });
 const rounds = Math.min(50, Math.max(3, Number(values.rounds)));
 const size = 50;
 const connections = [1, 2, 4, 8] as const;

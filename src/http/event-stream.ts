@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
+import type { Writable } from 'node:stream';
 import type { ServerSentEvent } from '../rest/route.ts';
 import type { EventSequence } from '../rest/run-stream.ts';
 
@@ -31,17 +32,19 @@ export async function sendEventStream(
   signal.addEventListener('abort', end, { once: true });
   if (signal.aborted) end();
   response.writeHead(200, eventStreamHeaders);
-  response.write(comment); // sends the headers, before there is an event
+  response.flushHeaders();
+  const { outlet, bytesOf, comment } = outletOf(response);
+  outlet.write(comment); // before there is an event: some proxies pass the headers on with the first bytes
   const alive = setInterval(() => {
     // Nothing is added to what waits already: a reader that has stalled is not alive.
-    if (!response.writableNeedDrain) response.write(comment);
+    if (!outlet.writableNeedDrain) outlet.write(comment);
   }, keepAliveMs);
   try {
     for (;;) {
       const some = await events.nextSome();
       if (some.length === 0 || signal.aborted) break;
-      if (response.write(bytesOf(some))) continue;
-      await once(response, 'drain', { signal }).catch(() => undefined);
+      if (outlet.write(bytesOf(some))) continue;
+      await once(outlet, 'drain', { signal }).catch(() => undefined);
     }
     response.end();
   } finally {
@@ -50,19 +53,52 @@ export async function sendEventStream(
   }
 }
 
+/** Where a response's events go, and as what. */
+interface Outlet {
+  readonly outlet: Writable;
+  readonly bytesOf: (events: readonly ServerSentEvent[]) => Uint8Array;
+  /** A sign of life. */
+  readonly comment: Uint8Array;
+}
+
+/**
+ * Chunks (RFC 9112, section 7.1) to the socket, once it has the headers: Node would frame them for each
+ * reader anew, and write each in three parts, after whatever else is to be done at the time. With many
+ * subscribers, that is most of what telling them costs.
+ */
+function outletOf(response: ServerResponse): Outlet {
+  // Chunks are not for HTTP/1.0. A response behind another one of its connection has no socket yet.
+  return response.chunkedEncoding && response.socket !== null
+    ? { outlet: response.socket, bytesOf: chunkOf, comment: commentChunk }
+    : { outlet: response, bytesOf: bodyOf, comment };
+}
+
 const encoder = new TextEncoder();
 const comment = encoder.encode(':\n\n');
+const commentChunk = framed(comment);
 
 /** Who gets the same events gets the same bytes. */
-const encoded = new WeakMap<readonly ServerSentEvent[], Uint8Array>();
+const bodyOf = remembering((events) => encoder.encode(events.map(textOf).join('')));
+const chunkOf = remembering((events) => framed(bodyOf(events)));
 
-function bytesOf(events: readonly ServerSentEvent[]): Uint8Array {
-  let bytes = encoded.get(events);
-  if (bytes === undefined) {
-    bytes = encoder.encode(events.map(textOf).join(''));
-    encoded.set(events, bytes);
-  }
-  return bytes;
+function framed(bytes: Uint8Array): Uint8Array {
+  return Buffer.concat([
+    encoder.encode(`${bytes.length.toString(16)}\r\n`),
+    bytes,
+    encoder.encode('\r\n'),
+  ]);
+}
+
+function remembering(make: Outlet['bytesOf']): Outlet['bytesOf'] {
+  const known = new WeakMap<readonly ServerSentEvent[], Uint8Array>();
+  return (events) => {
+    let bytes = known.get(events);
+    if (bytes === undefined) {
+      bytes = make(events);
+      known.set(events, bytes);
+    }
+    return bytes;
+  };
 }
 
 function textOf({ id, event, body }: ServerSentEvent): string {

@@ -25,14 +25,21 @@ export const streamTimes: StreamTimes = {
  */
 export function cutOffWhenStalled(response: ServerResponse, stallMs: number): void {
   let waited = false;
-  response.on('drain', () => {
+  const drained = (): void => {
     waited = false;
-  });
+  };
+  // Server-sent events go past the response (`sendEventStream`): what waits of them waits in the socket.
+  const isWaiting = (): boolean =>
+    response.writableNeedDrain || response.socket?.writableNeedDrain === true;
   const watch = setInterval(() => {
-    if (waited && response.writableNeedDrain) response.destroy();
-    waited = response.writableNeedDrain;
+    if (waited && isWaiting()) response.destroy();
+    waited = isWaiting();
   }, stallMs);
+  response.on('drain', drained);
+  const { socket } = response.req; // the response's own once it is its turn
+  socket.on('drain', drained);
   response.once('close', () => {
     clearInterval(watch);
+    socket.off('drain', drained);
   });
 }

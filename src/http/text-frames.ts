@@ -1,24 +1,43 @@
+/** Messages that begin alike. */
+export interface AlikeMessages {
+  /** What each of them begins with, UTF-8. */
+  readonly beginning: Buffer;
+  /** What follows in each, UTF-8. */
+  readonly rests: readonly Buffer[];
+}
+
+/** How many bytes `writeTextFrames` writes for them. */
+export function textFramesLength({ beginning, rests }: AlikeMessages): number {
+  let total = 0;
+  for (const rest of rests) {
+    const length = beginning.length + rest.length;
+    total += headerLength(length) + length;
+  }
+  return total;
+}
+
 /**
- * WebSocket text frames of several messages that begin alike, one after the other in one buffer, as a
- * server sends them: not masked, not compressed. One buffer for all of them, where `ws` makes two and a
- * callback of each message: with many subscribers that is most of what telling them costs.
+ * Writes messages as WebSocket text frames, one after the other, as a server sends them: not masked, not
+ * compressed. Into one buffer for all of them, where `ws` makes two and a callback of each message: with
+ * many subscribers that is most of what telling them costs.
  *
- * @param beginning what each message begins with, UTF-8
- * @param rests what follows in each, UTF-8
+ * @param at where the first begins; there has to be room from there on
+ * @returns the place behind the last
  * @see https://www.rfc-editor.org/rfc/rfc6455#section-5.2
  */
-export function textFrames(beginning: Buffer, rests: readonly Buffer[]): Buffer {
-  const lengths = rests.map((rest) => beginning.length + rest.length);
-  const total = lengths.reduce((sum, length) => sum + headerLength(length) + length, 0);
-  const frames = Buffer.allocUnsafe(total);
-  let at = 0;
-  for (const [index, rest] of rests.entries()) {
-    at = writeHeader(frames, at, lengths[index] ?? 0);
-    frames.set(beginning, at);
-    frames.set(rest, at + beginning.length);
-    at += lengths[index] ?? 0;
+export function writeTextFrames(
+  target: Buffer,
+  at: number,
+  { beginning, rests }: AlikeMessages,
+): number {
+  let place = at;
+  for (const rest of rests) {
+    place = writeHeader(target, place, beginning.length + rest.length);
+    target.set(beginning, place);
+    target.set(rest, place + beginning.length);
+    place += beginning.length + rest.length;
   }
-  return frames;
+  return place;
 }
 
 const lastTextFrame = 0x81;

@@ -8,8 +8,8 @@ import { maxBodyBytes } from './body.ts';
 import { graphqlPath } from './graphql-endpoint.ts';
 import { isLoopbackHost } from './host.ts';
 import { describeUpgrade, headerOf } from './incoming.ts';
+import { createJointFrames } from './joint-frames.ts';
 import type { StreamTimes } from './stream-times.ts';
-import { textFrames } from './text-frames.ts';
 import {
   createProtocol,
   tryAgainLater,
@@ -56,22 +56,17 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
   function serve(socket: WebSocket, request: IncomingMessage): void {
     const gone = new AbortController();
     const incoming = describeUpgrade(request, options.trustedProxies, gone.signal);
-    const { send, sendAll } = sender(socket, request.socket, gone);
     const connection: Connection = {
       incoming,
       caller: null,
       stopWatching: () => undefined,
-      send,
-      sendAll,
-      close: (code, reason) => {
-        socket.close(code, reason);
-      },
+      ...sender(socket, request.socket, gone),
     };
     const alive = keepAlive(socket, times.keepAliveMs);
     const closed = protocol.opened(
       {
         protocol: socket.protocol,
-        send,
+        send: connection.send,
         close: connection.close,
         onMessage: (handle) => {
           socket.on('message', (message) => {
@@ -153,24 +148,36 @@ const enoughBytes = 64 * 1024;
 
 /**
  * Sends messages: those of one turn of the event loop with one write, which costs more than all else
- * about a message. Resolves when there is room for the next one; at once when the socket is on its way
- * out.
+ * about a message. Sending resolves when there is room for the next one; at once when the socket is on
+ * its way out.
  */
 function sender(
   socket: WebSocket,
   wire: Socket,
   gone: AbortController,
-): Pick<Connection, 'send' | 'sendAll'> {
+): Pick<Connection, 'send' | 'sendAll' | 'close'> {
+  const takesMessages = (): boolean => socket.readyState === socket.OPEN;
+  const frames = createJointFrames(wire, takesMessages);
   let corked = false;
+
+  function waitingBytes(): number {
+    return frames.bytes + socket.bufferedAmount;
+  }
+
+  /** Behind all that waits already. */
+  function close(code: number, reason: string): void {
+    frames.flush();
+    socket.close(code, reason);
+  }
 
   /** Whether it may be sent to. */
   function isOpen(): boolean {
-    if (socket.readyState === socket.OPEN && socket.bufferedAmount > maxBufferedBytes) {
-      // Told behind all that waits already; who does not read that either is cut off.
-      socket.close(tryAgainLater, 'Reading too slowly');
+    if (takesMessages() && waitingBytes() > maxBufferedBytes) {
+      // Who does not read that either is cut off.
+      close(tryAgainLater, 'Reading too slowly');
       gone.abort(); // nothing more is made for it
     }
-    return socket.readyState === socket.OPEN;
+    return takesMessages();
   }
 
   function cork(): void {
@@ -179,6 +186,7 @@ function sender(
     wire.cork();
     setImmediate(() => {
       corked = false;
+      frames.flush();
       wire.uncork();
     });
   }
@@ -190,19 +198,20 @@ function sender(
     write(() => {
       resolve(undefined);
     });
-    if (socket.bufferedAmount > enoughBytes) await promise;
+    if (waitingBytes() > enoughBytes) await promise;
   }
 
   return {
     send: (message) =>
       written((done) => {
+        frames.flush(); // ws itself writes at once, since it compresses nothing: the order stays
         socket.send(message, done);
       }),
-    // ws itself writes to the wire at once too, since it compresses nothing: the order stays.
     sendAll: (beginning, rests) =>
       written((done) => {
-        wire.write(textFrames(beginning, rests), done);
+        frames.add({ beginning, rests }, done);
       }),
+    close,
   };
 }
 

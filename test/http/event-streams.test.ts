@@ -3,7 +3,12 @@ import { connect, type Socket } from 'node:net';
 import { createClient } from 'graphql-sse';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
-import { makeOperation, writeEvents, type OperationRow } from '../progress/rows.ts';
+import {
+  makeEndedOperation,
+  makeOperation,
+  writeEvents,
+  type OperationRow,
+} from '../progress/rows.ts';
 import { expectOpen, overServerSentEvents, progressDocument } from '../progress/watch.ts';
 import { exchange } from './wire.ts';
 
@@ -225,16 +230,7 @@ describe('GET /api/operations/{id}/events', () => {
   );
 
   test('after the last event: 204, so that a browser stops asking', async () => {
-    const ended = await makeOperation(world);
-    await writeEvents(world, ended, { count: 2, messageLength: 5 });
-    await world.query(
-      `WITH last AS (
-         INSERT INTO control_plane.operation_events
-           (operation_id, tenant_id, step, status, operation_status, percent, message, at)
-         VALUES ($1, $2, 'activate', 'SUCCEEDED', 'SUCCEEDED', 100, 'done', now()))
-       UPDATE control_plane.operations SET status = 'SUCCEEDED', finished_at = now() WHERE id = $1`,
-      [ended.id, ended.tenantId],
-    );
+    const ended = await makeEndedOperation(world);
     const whole = await gateway.get(path(ended.id));
     const ids = [...whole.text.matchAll(/^id: (\d+)$/gm)].map(([, id]) => id!);
     expect(ids).toHaveLength(3);
@@ -243,6 +239,33 @@ describe('GET /api/operations/{id}/events', () => {
     expect([...rest.text.matchAll(/^id: (\d+)$/gm)].map(([, id]) => id)).toEqual([ids[2]]);
     const nothing = await gateway.get(path(ended.id), { 'Last-Event-ID': ids[2]! });
     expect([nothing.status, nothing.text]).toEqual([204, '']);
+  });
+
+  test('a client of HTTP/1.0 gets the whole story, in no chunks', async () => {
+    const { id } = await makeEndedOperation(world);
+    const socket = await send(`GET ${path(id)} HTTP/1.0\r\nHost: localhost\r\n\r\n`);
+    const text = (await socket.toArray()).join('');
+    const [head = '', body = ''] = text.split('\r\n\r\n');
+    expect(head).not.toMatch(/transfer-encoding/i);
+    expect(body).toMatch(/^:\n\n(id: \d+\nevent: progress\ndata: {.*}\n\n){3}$/);
+  });
+
+  test('requests that are sent behind one another are answered in order', async () => {
+    const stories = [
+      await makeEndedOperation(world),
+      await makeEndedOperation(world),
+      await makeEndedOperation(world),
+    ];
+    const last = `GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`;
+    const head = 'HTTP/1.1\r\nHost: localhost\r\n\r\n';
+    const socket = await send(stories.map(({ id }) => `GET ${path(id)} ${head}`).join('') + last);
+    const text = (await socket.toArray()).join('');
+    const [, ...answers] = text.split('HTTP/1.1 200 OK\r\n');
+    expect(answers).toHaveLength(4);
+    for (const [index, { id }] of stories.entries()) {
+      expect(answers[index]).toMatch(/\r\n0\r\n\r\n$/);
+      expect(answers[index]?.split(`"operation_id":"${id}"`)).toHaveLength(4);
+    }
   });
 
   test('HEAD opens no stream, other methods are not allowed', async () => {

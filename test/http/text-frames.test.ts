@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { textFrames } from '../../src/http/text-frames.ts';
+import { textFramesLength, writeTextFrames } from '../../src/http/text-frames.ts';
 
 let server: WebSocketServer;
 beforeAll(async () => {
@@ -18,7 +18,11 @@ afterAll(() => {
 async function read(beginning: string, rests: readonly string[]): Promise<string[]> {
   server.once('connection', (socket, request) => {
     const bytes = rests.map((rest) => Buffer.from(rest));
-    request.socket.write(textFrames(Buffer.from(beginning), bytes));
+    const messages = { beginning: Buffer.from(beginning), rests: bytes };
+    const length = textFramesLength(messages);
+    const frames = Buffer.alloc(3 + length + 1);
+    expect(writeTextFrames(frames, 3, messages)).toBe(3 + length);
+    request.socket.write(frames.subarray(3, 3 + length));
     socket.close();
   });
   const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`);
@@ -29,7 +33,7 @@ async function read(beginning: string, rests: readonly string[]): Promise<string
   return messages;
 }
 
-test('textFrames are read by a client as the messages they were made of', async () => {
+test('writeTextFrames: frames are read by a client as the messages they were made of', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.string({ unit: 'grapheme', maxLength: 50 }),
@@ -42,7 +46,7 @@ test('textFrames are read by a client as the messages they were made of', async 
   );
 });
 
-test('textFrames have the header that the length asks for', async () => {
+test('writeTextFrames: frames have the header that the length asks for', async () => {
   const lengths = [0, 1, 124, 125, 126, 127, 65_534, 65_535, 65_536, 200_000];
   const rests = lengths.map((length) => 'x'.repeat(length));
   expect(await read('', rests)).toEqual(rests);

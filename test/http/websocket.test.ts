@@ -5,7 +5,8 @@ import { getIntrospectionQuery } from 'graphql';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket, type ClientOptions } from 'ws';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
-import { expectOpen, openSubscriptions, socketUrl } from '../progress/watch.ts';
+import { makeEndedOperation } from '../progress/rows.ts';
+import { expectOpen, openSubscriptions, progressDocument, socketUrl } from '../progress/watch.ts';
 
 let world: World;
 let gateway: TestGateway;
@@ -151,6 +152,23 @@ describe('WebSocket /graphql: operations', () => {
       }
     }
     await stillServes();
+  });
+
+  test('subscriptions whose events are all there: all of them come, and the end behind them', async () => {
+    const { id: operationId } = await makeEndedOperation(world);
+    const { messages, send } = await connected();
+    const ids = Array.from({ length: 20 }, (_, index) => String(index));
+    for (const id of ids) {
+      send({
+        id,
+        type: 'subscribe',
+        payload: { query: progressDocument, variables: { operationId } },
+      });
+    }
+    for (const id of ids) {
+      const told = (await messages(id, 'complete')).map(({ type }) => type);
+      expect(told).toEqual(['next', 'next', 'next', 'complete']);
+    }
   });
 
   test('at most 100 at once on a connection; what ends makes room', async () => {

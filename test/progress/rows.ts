@@ -39,3 +39,18 @@ export async function writeEvents(
     [id, tenantId, count, messageLength],
   );
 }
+
+/** One that has succeeded, with three events. */
+export async function makeEndedOperation(world: World): Promise<OperationRow> {
+  const ended = await makeOperation(world);
+  await writeEvents(world, ended, { count: 2, messageLength: 5 });
+  await world.query(
+    `WITH last AS (
+       INSERT INTO control_plane.operation_events
+         (operation_id, tenant_id, step, status, operation_status, percent, message, at)
+       VALUES ($1, $2, 'activate', 'SUCCEEDED', 'SUCCEEDED', 100, 'done', now()))
+     UPDATE control_plane.operations SET status = 'SUCCEEDED', finished_at = now() WHERE id = $1`,
+    [ended.id, ended.tenantId],
+  );
+  return ended;
+}

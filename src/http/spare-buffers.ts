@@ -13,7 +13,7 @@ const smallest = 16 * 1024;
  * heap, and by how much of that is thrown away V8 decides when to go through the whole heap: with many
  * subscribers, several times a second.
  *
- * @see https://v8.github.io/api/head/classv8_1_1ExternalMemoryAccounter.html
+ * @see https://github.com/nodejs/node/issues/1671 and V8's `v8-external-memory-accounter.h`
  */
 export function createSpareBuffers(maxIdleBytes: number): SpareBuffers {
   const idle = new Map<number, Buffer[]>();

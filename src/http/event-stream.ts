@@ -45,6 +45,8 @@ export async function sendEventStream(
       if (some.length === 0 || signal.aborted) break;
       if (outlet.write(bytesOf(some))) continue;
       await once(outlet, 'drain', { signal }).catch(() => undefined);
+      // Whoever looks whether the client reads listens to the response, of which a connection has many.
+      if (outlet !== response) response.emit('drain');
     }
     response.end();
   } finally {
@@ -78,8 +80,12 @@ const comment = encoder.encode(':\n\n');
 const commentChunk = framed(comment);
 
 /** Who gets the same events gets the same bytes. */
-const bodyOf = remembering((events) => encoder.encode(events.map(textOf).join('')));
-const chunkOf = remembering((events) => framed(bodyOf(events)));
+const bodyOf = remembering(encodedAll);
+const chunkOf = remembering((events) => framed(encodedAll(events)));
+
+function encodedAll(events: readonly ServerSentEvent[]): Uint8Array {
+  return encoder.encode(events.map(textOf).join(''));
+}
 
 function framed(bytes: Uint8Array): Uint8Array {
   return Buffer.concat([

@@ -25,9 +25,9 @@ export const streamTimes: StreamTimes = {
  */
 export function cutOffWhenStalled(response: ServerResponse, stallMs: number): void {
   let waited = false;
-  const drained = (): void => {
+  response.on('drain', () => {
     waited = false;
-  };
+  });
   // Server-sent events go past the response (`sendEventStream`): what waits of them waits in the socket.
   const isWaiting = (): boolean =>
     response.writableNeedDrain || response.socket?.writableNeedDrain === true;
@@ -35,11 +35,7 @@ export function cutOffWhenStalled(response: ServerResponse, stallMs: number): vo
     if (waited && isWaiting()) response.destroy();
     waited = isWaiting();
   }, stallMs);
-  response.on('drain', drained);
-  const { socket } = response.req; // the response's own once it is its turn
-  socket.on('drain', drained);
   response.once('close', () => {
     clearInterval(watch);
-    socket.off('drain', drained);
   });
 }

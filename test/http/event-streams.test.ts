@@ -268,6 +268,20 @@ describe('GET /api/operations/{id}/events', () => {
     }
   });
 
+  test('many requests behind one another add no listeners to their connection', async () => {
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error): number => warnings.push(warning);
+    process.on('warning', onWarning);
+    const head = 'HTTP/1.1\r\nHost: localhost\r\n';
+    const behind = `${`GET /livez ${head}\r\n`.repeat(20)}GET /livez ${head}Connection: close\r\n\r\n`;
+    const { id } = await makeEndedOperation(world);
+    const socket = await send(`GET ${path(id)} ${head}\r\n${behind}`);
+    const text = (await socket.toArray()).join('');
+    process.off('warning', onWarning);
+    expect(text.split('HTTP/1.1 200 OK\r\n')).toHaveLength(23);
+    expect(warnings).toEqual([]);
+  });
+
   test('HEAD opens no stream, other methods are not allowed', async () => {
     const head = await fetch(`${gateway.url}${path(operation.id)}`, { method: 'HEAD' });
     expect(head.status).toBe(200);

@@ -1,6 +1,8 @@
 import type pg from 'pg';
 import { reportReach, type ReachReport, type RightsReport } from '../../postgres/access.ts';
+import type { TenantDatabase } from '../../control/tenant-databases.ts';
 import { isolationOf } from '../isolation/index.ts';
+import type { Reach } from '../isolation/isolation.ts';
 import { StepFailure, type PlaceContext, type Step } from '../step.ts';
 import { tenantLoginOptions } from '../tenant-login.ts';
 import { activateAhead } from './activate.ts';
@@ -22,20 +24,23 @@ export const verifyConnection: Step = {
  * @throws StepFailure when the credentials reach too little or too much
  */
 export async function verifyPlace(context: PlaceContext): Promise<void> {
+  const expected = isolationOf(context.database.isolation).reach(context.database);
   // Both at once; the one that is lost when the other fails is nobody's concern.
-  const [reach, rights] = await Promise.all([reachOf(context), rightsOf(context)]);
-  const problem = problemOf(reach, rights, context);
+  const [reached, rights] = await Promise.all([
+    reachOf(context, expected.schema),
+    rightsOf(context),
+  ]);
+  const problem = problemOf(reached, rights, context.database, expected);
   if (problem !== null) throw new StepFailure(problem);
 }
 
 /** What the tenant's own session says. */
-async function reachOf(context: PlaceContext): Promise<ReachReport> {
+async function reachOf(context: PlaceContext, schema: string): Promise<ReachReport> {
   const { cluster, database, findings, services, signal } = context;
   const schemas =
     database.isolation === 'SCHEMA'
       ? await services.neighbours.schemas(cluster, database.databaseName)
       : [];
-  const { schema } = isolationOf(database.isolation).reach(database);
   const ask = (client: pg.ClientBase): Promise<ReachReport> =>
     reportReach(client, schema, services.settings.requiredTenantTables, schemas);
   const { login } = findings;
@@ -56,11 +61,12 @@ function rightsOf({ cluster, database, services }: PlaceContext): Promise<Rights
 function problemOf(
   reached: ReachReport,
   rights: RightsReport,
-  { database }: PlaceContext,
+  database: TenantDatabase,
+  expected: Reach,
 ): string | null {
-  const reach = isolationOf(database.isolation).reach(database);
   if (reached.database !== database.databaseName) return 'the credentials open another database';
-  if (reached.schema !== reach.schema) return "the credentials don't come to the tenant's schema";
+  if (reached.schema !== expected.schema)
+    return "the credentials don't come to the tenant's schema";
   if (reached.missingTables.length > 0) {
     return `required tables are missing: ${reached.missingTables.join(', ')}`;
   }
@@ -69,7 +75,7 @@ function problemOf(
     return "the credentials open a database that isn't the tenant's";
   if (reached.openSchemas.length > 0)
     return "the credentials open a schema that isn't the tenant's";
-  if (rights.createsSchemas && !reach.createSchemas) return 'the credentials may make schemas';
+  if (rights.createsSchemas && !expected.createSchemas) return 'the credentials may make schemas';
   if (rights.excessRights.length > 0) return `the login role has ${rights.excessRights.join(', ')}`;
   if (rights.memberOf.length > 0) {
     return 'the login role is a member of a role that is not its owner role';

@@ -76,6 +76,22 @@ export function tenantRoles(tenantId: string, loginId: string): { owner: string;
   return { owner: identifierFromId('own_', tenantId), login: identifierFromId('usr_', loginId) };
 }
 
+/**
+ * Service login of a tenant: a member of its owner role alone, `NOLOGIN` and without a password at rest.
+ * Made from the tenant's id, so that it is found without a record of its own.
+ */
+export function serviceRoleName(tenantId: string): string {
+  return identifierFromId('svc_', tenantId);
+}
+
+/** All roles that may log in as a tenant. */
+export function tenantLogins(database: {
+  readonly tenantId: string;
+  readonly loginRole: string;
+}): string[] {
+  return [database.loginRole, serviceRoleName(database.tenantId)];
+}
+
 /** Opaque name of a tenant's database; the final one under TENANT_ID naming. */
 export function opaqueDatabaseName(tenantId: string): string {
   return identifierFromId('car_', tenantId);

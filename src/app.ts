@@ -163,6 +163,8 @@ async function build(
           control,
           clusters,
           keyRing,
+          tenantSessions: services.tenantSessions,
+          extensionsSchema: tenants.extensionsSchema,
           requiredTables: tenants.requiredTenantTables,
           newestMigration: tenantMigrations.version,
         }),

@@ -28,6 +28,7 @@ import { createPrecedence } from '../provisioning/precedence.ts';
 import type { Failpoints, StepServices } from '../provisioning/step.ts';
 import { createSharedDatabases } from '../provisioning/shared-databases.ts';
 import { createTenantRights } from '../provisioning/tenant-rights.ts';
+import { createTenantSessions } from '../provisioning/tenant-session.ts';
 import { createTemplates, refuseChangedMigrations } from '../provisioning/templates.ts';
 import type { ConfiguredClusters } from './clusters.ts';
 import type { EventLog } from '../progress/event-log.ts';
@@ -106,10 +107,13 @@ export async function openGround(
     },
   });
   const installation = await installationId(control);
+  const tenantSessions = createTenantSessions(control);
   const templates = createTemplates({
     control,
     installation,
     tenantMigrations,
+    tenantSessions,
+    extensionsSchema: tenants.extensionsSchema,
     strategy: tenants.createDatabaseStrategy,
     migrationTimeoutMs: provisioning.operationTimeoutSeconds * 1000,
     log,
@@ -133,6 +137,7 @@ export async function openGround(
     queue,
     tenantMigrations,
     templates,
+    tenantSessions,
     neighbours,
     rights: createTenantRights(watch, neighbours),
     precedence: createPrecedence(),
@@ -141,7 +146,7 @@ export async function openGround(
       control,
       strategy: tenants.createDatabaseStrategy,
     }),
-    settings: tenants,
+    settings: { ...tenants, operationTimeoutSeconds: provisioning.operationTimeoutSeconds },
     failpoints,
   };
   return { services, eventLog, configured, databaseUrl, controlVersion };

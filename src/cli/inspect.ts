@@ -14,12 +14,14 @@ import { listTenants } from '../control/tenant-lists.ts';
 import { findTenant, type Tenant } from '../control/tenants.ts';
 import { withClient } from '../postgres/session.ts';
 import { connectionOptions } from '../postgres/connection.ts';
+import { ownPlace } from '../postgres/pinned-settings.ts';
 import { quoteIdentifier } from '../postgres/identifiers.ts';
 import { looksLikeUuid } from '../provisioning/names.ts';
 import { connectionStringPurpose } from '../provisioning/steps/encrypt-credentials.ts';
 import { keyRingOf, withControl } from './with-control.ts';
 
 const session = { applicationName: 'tenantry inspect', statementTimeoutMs: 10_000 };
+const ownSession = { ...session, place: ownPlace };
 
 await withControl('inspect', async ({ control, config, url }) => {
   const name = process.argv[2];
@@ -59,7 +61,7 @@ async function show(
   line('Stored', `${sealed.slice(0, 24)}… (sealed, ${sealed.length} characters)`);
 
   const ring = await keyRingOf(config);
-  const own = connectionOptions(ring.open(sealed, connectionStringPurpose, tenant.id), session);
+  const own = connectionOptions(ring.open(sealed, connectionStringPurpose, tenant.id), ownSession);
   line('Tables', await outcomeOf(() => withClient(own, tablesOf)));
 
   console.log('\nWith the tenant’s own credentials:');

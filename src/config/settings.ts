@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { databaseStrategies } from '../postgres/databases.ts';
 import { parseFailpoints } from '../provisioning/failpoints.ts';
-import { isSchemaPrefix, isSharedDatabaseName } from '../provisioning/names.ts';
+import { isExtensionsSchema, isSchemaPrefix, isSharedDatabaseName } from '../provisioning/names.ts';
 import { clusterList, maskClusters } from './clusters.ts';
 import {
   whole,
@@ -183,6 +183,15 @@ export const groups = {
         '1 to 32 letters, digits and _, not beginning with a digit, and no beginning of a reserved name (public, information_schema, pg_, sb_, tpl_, control_plane)',
       ),
       'tenant_',
+    ),
+    /** Of the operator's extensions: on every tenant's search path, behind its own. */
+    extensionsSchema: setting(
+      'SHARED_EXTENSIONS_SCHEMA',
+      one(
+        nameIf(isExtensionsSchema),
+        'the name of a schema of its own: 1 to 63 letters, digits and _, not beginning with a digit, and no reserved name (public, information_schema, pg_, sb_, tpl_, control_plane)',
+      ),
+      'extensions',
     ),
     createDatabaseStrategy: setting(
       'CREATE_DATABASE_STRATEGY',

@@ -1,6 +1,7 @@
 import knexPackage, { type Knex } from 'knex';
 import pg from 'pg';
 import { codeOf, errorCodes } from '../postgres/error-codes.ts';
+import { pinByVersion } from '../postgres/pinned-settings.ts';
 import { serverIdentity } from '../postgres/server-check.ts';
 
 /** PostgreSQL schema that holds the registry. */
@@ -36,6 +37,7 @@ export function openControl(options: ControlOptions): Knex {
       afterCreate: (client: pg.Client, done: (error: null, client: pg.Client) => void) => {
         // Without a listener that stays, a connection the server ends would end the process.
         client.on('error', () => undefined);
+        pinByVersion(client);
         done(null, client);
       },
     },

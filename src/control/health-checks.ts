@@ -8,6 +8,7 @@ export interface CheckedPlace {
   readonly cluster: string;
   readonly databaseName: string;
   readonly schemaName: string | null;
+  readonly ownerRole: string;
   /** Its sealed connection string; null: it has none. */
   readonly sealed: string | null;
 }
@@ -44,6 +45,7 @@ export async function listCheckedPlaces(
       cluster: 'cluster',
       databaseName: 'database_name',
       schemaName: 'schema_name',
+      ownerRole: 'owner_role',
       sealed: 'connection_string_encrypted',
     })) as CheckedPlace[];
 }

@@ -22,6 +22,18 @@ export async function recordSharedDatabase(
   return row.id;
 }
 
+/** The role whose members may connect to a shared tenant database; null: none was made yet. */
+export async function groupRoleOf(control: Control, id: string): Promise<string | null> {
+  const row = (await table(control).where({ id }).first({ role: 'group_role' })) as
+    { role: string | null } | undefined;
+  return row?.role ?? null;
+}
+
+/** Records that role, once it exists. */
+export async function recordGroupRole(control: Control, id: string, role: string): Promise<void> {
+  await table(control).where({ id }).update({ group_role: role });
+}
+
 function table(control: Control): Knex.QueryBuilder {
   return control.withSchema(controlSchema).from('shared_databases');
 }

@@ -35,19 +35,19 @@ export async function reportReach(
   );
   const tables = names.map(
     (_, index) =>
-      `, has_table_privilege(to_regclass($${index + 1}), 'SELECT, INSERT') AS table_${index}`,
+      `, pg_catalog.has_table_privilege(pg_catalog.to_regclass($${index + 1}), 'SELECT, INSERT') AS table_${index}`,
   );
   const open =
     schemas.length === 0
       ? ''
-      : `, ARRAY(SELECT id FROM unnest($${names.length + 1}::oid[]) AS id
-           WHERE has_schema_privilege(session_user, id, 'USAGE, CREATE')
-             AND id <> (SELECT oid FROM pg_namespace WHERE nspname = current_schema())) AS "openSchemas"`;
+      : `, ARRAY(SELECT id FROM pg_catalog.unnest($${names.length + 1}::pg_catalog.oid[]) AS id
+           WHERE pg_catalog.has_schema_privilege(session_user, id, 'USAGE, CREATE')
+             AND id <> (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = pg_catalog.current_schema())) AS "openSchemas"`;
   const { rows } = await client.query<
     Omit<ReachReport, 'missingTables' | 'openSchemas'> &
       Readonly<Record<`table_${number}`, boolean | null>> & { readonly openSchemas?: number[] }
   >(
-    `SELECT current_database() AS database, current_schema() AS schema${tables.join('')}${open}`,
+    `SELECT pg_catalog.current_database() AS database, pg_catalog.current_schema() AS schema${tables.join('')}${open}`,
     schemas.length === 0 ? names : [...names, schemas],
   );
   const row = rows[0];
@@ -65,7 +65,7 @@ export interface RightsReport {
   readonly createsSchemas: boolean;
   /** Rights that a tenant's login must not have, by their names in pg_roles. */
   readonly excessRights: readonly string[];
-  /** Roles that the login or its owner role is a member of, but for the owner role itself. */
+  /** Roles that the login or its owner role is a member of, but for the owner role itself and the group. */
   readonly memberOf: readonly string[];
 }
 
@@ -75,6 +75,8 @@ export interface RightsQuestion {
   readonly owner: string;
   /** The tenant's own database. */
   readonly database: string;
+  /** Role whose members may connect to a database that tenants share; null: it is the tenant's alone. */
+  readonly group: string | null;
 }
 
 /**
@@ -92,26 +94,30 @@ export async function reportRights(
   const { rows } = await client.query<RightsReport & { readonly place: number }>({
     name: 'report_rights',
     text: `SELECT place::integer,
-       ARRAY(SELECT id FROM unnest($4::oid[]) AS id
-             WHERE has_database_privilege(login.oid, id, 'CONNECT') AND id <> own.oid) AS "openDatabases",
-       has_database_privilege(login.oid, own.oid, 'CREATE') AS "createsSchemas",
-       array_remove(ARRAY[
+       ARRAY(SELECT id FROM pg_catalog.unnest($4::pg_catalog.oid[]) AS id
+             WHERE pg_catalog.has_database_privilege(login.oid, id, 'CONNECT') AND id <> own.oid) AS "openDatabases",
+       pg_catalog.has_database_privilege(login.oid, own.oid, 'CREATE') AS "createsSchemas",
+       pg_catalog.array_remove(ARRAY[
          CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreatedb THEN 'CREATEDB' END,
          CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
          CASE WHEN rolreplication THEN 'REPLICATION' END,
          CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL) AS "excessRights",
-       ARRAY(SELECT role.rolname::text FROM pg_auth_members
-             JOIN pg_roles role ON role.oid = roleid JOIN pg_roles owner ON owner.rolname = asked.owner
-             WHERE member IN (login.oid, owner.oid) AND roleid <> owner.oid) AS "memberOf"
-     FROM unnest($1::name[], $2::name[], $3::name[]) WITH ORDINALITY
-       AS asked (login, owner, database, place)
-     JOIN pg_roles login ON login.rolname = asked.login
-     JOIN pg_database own ON own.datname = asked.database`,
+       ARRAY(SELECT role.rolname::pg_catalog.text FROM pg_catalog.pg_auth_members
+             JOIN pg_catalog.pg_roles role ON role.oid = roleid JOIN pg_catalog.pg_roles owner ON owner.rolname = asked.owner
+             WHERE member IN (login.oid, owner.oid) AND roleid <> owner.oid
+               AND role.rolname IS DISTINCT FROM asked.allowed) AS "memberOf"
+     FROM ROWS FROM (
+         pg_catalog.unnest($1::pg_catalog.name[]), pg_catalog.unnest($2::pg_catalog.name[]),
+         pg_catalog.unnest($3::pg_catalog.name[]), pg_catalog.unnest($5::pg_catalog.name[])) WITH ORDINALITY
+       AS asked (login, owner, database, allowed, place)
+     JOIN pg_catalog.pg_roles login ON login.rolname = asked.login
+     JOIN pg_catalog.pg_database own ON own.datname = asked.database`,
     values: [
       questions.map(({ login }) => login),
       questions.map(({ owner }) => owner),
       questions.map(({ database }) => database),
       databases,
+      questions.map(({ group }) => group),
     ],
   });
   return questions.map((_, index) => rows.find(({ place }) => place === index + 1) ?? null);
@@ -129,11 +135,11 @@ export async function sampleDatabases(
   markerPrefix: string,
 ): Promise<number[]> {
   const { rows } = await client.query<{ id: number }>(
-    `SELECT oid AS id FROM pg_database WHERE datname = ANY ($1)
+    `SELECT oid AS id FROM pg_catalog.pg_database WHERE datname = ANY ($1)
      UNION
-     (SELECT d.oid FROM pg_database d
-       JOIN pg_shdescription s ON s.objoid = d.oid AND s.classoid = 'pg_database'::regclass
-      WHERE starts_with(s.description, $2) ORDER BY d.oid DESC LIMIT 20)`,
+     (SELECT d.oid FROM pg_catalog.pg_database d
+       JOIN pg_catalog.pg_shdescription s ON s.objoid = d.oid AND s.classoid = 'pg_catalog.pg_database'::pg_catalog.regclass
+      WHERE pg_catalog.starts_with(s.description, $2) ORDER BY d.oid DESC LIMIT 20)`,
     [closed, markerPrefix],
   );
   return rows.map(({ id }) => id);
@@ -145,11 +151,11 @@ export async function sampleSchemas(
   markerPrefix: string,
 ): Promise<number[]> {
   const { rows } = await client.query<{ id: number }>(
-    `SELECT oid AS id FROM pg_namespace WHERE nspname = 'public'
+    `SELECT oid AS id FROM pg_catalog.pg_namespace WHERE nspname = 'public'
      UNION
      (SELECT oid FROM (
-        SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY oid DESC LIMIT 20
-      ) AS newest WHERE starts_with(obj_description(oid, 'pg_namespace'), $1))`,
+        SELECT oid FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' ORDER BY oid DESC LIMIT 20
+      ) AS newest WHERE pg_catalog.starts_with(pg_catalog.obj_description(oid, 'pg_namespace'), $1))`,
     [markerPrefix],
   );
   return rows.map(({ id }) => id);
@@ -176,10 +182,10 @@ export async function reportAdminRights(
   const { rows } = await client.query<AdminRights>(
     `SELECT rolname AS role, rolsuper OR rolcreatedb AS "createDatabase",
             rolsuper OR rolcreaterole AS "createRole",
-            has_database_privilege(current_database(), 'CREATE') OR cardinality($1::text[]) > 0
-              AND cardinality($1::text[]) = (SELECT count(*) FROM pg_namespace
-                WHERE nspname = ANY ($1) AND has_schema_privilege(oid, 'USAGE')) AS "createSchema"
-     FROM pg_roles WHERE rolname = current_user`,
+            pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') OR pg_catalog.cardinality($1::pg_catalog.text[]) > 0
+              AND pg_catalog.cardinality($1::pg_catalog.text[]) = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_namespace
+                WHERE nspname = ANY ($1) AND pg_catalog.has_schema_privilege(oid, 'USAGE')) AS "createSchema"
+     FROM pg_catalog.pg_roles WHERE rolname = current_user`,
     [schemas],
   );
   const rights = rows[0];

@@ -6,12 +6,15 @@ import { connectAhead, type AheadOptions, type ConnectionAhead } from './connect
 import {
   connectionOptions,
   cutConnection,
+  loginUrl,
   tenantUrl,
   type Login,
   type PublicAddress,
+  type SessionOptions,
 } from './connection.ts';
 import { isUnreachable } from './error-codes.ts';
-import { endSession, ignoreIdleError, runSession } from './session.ts';
+import { pinByVersion } from './pinned-settings.ts';
+import { endSession, ignoreIdleError, runSession, type SessionRun } from './session.ts';
 
 export interface ClusterOptions {
   /** The name callers use; never a host. */
@@ -68,11 +71,17 @@ export interface Cluster {
     signal?: AbortSignal,
   ): Promise<T>;
 
-  /** Runs `work` on a short-lived connection with these options (a tenant's), within the budget. */
+  /**
+   * Runs `work` on a short-lived connection with these options (a tenant's), within the budget.
+   *
+   * @param maxBytes of all answers; a larger one cuts the connection
+   * @throws AnswerTooLargeError
+   */
   withLogin<T>(
     options: pg.ClientConfig,
     work: (client: pg.Client) => Promise<T>,
     signal?: AbortSignal,
+    maxBytes?: number,
   ): Promise<T>;
 
   /**
@@ -97,6 +106,9 @@ export interface Cluster {
    */
   connectInTurn(config: pg.ClientConfig, prepare: AheadOptions['prepare']): ConnectionAhead;
 
+  /** Connection options of a login of this server for one of its databases, reached as the admin reaches it. */
+  loginOptions(database: string, login: Login, session: SessionOptions): pg.ClientConfig;
+
   /** Connection options of the admin for another database. */
   adminOptions(database: string): pg.ClientConfig;
 
@@ -112,15 +124,31 @@ export interface Cluster {
 
 // An instance that leaves a session alone for so long in the middle of something has stalled.
 const stalledAfterMs = 10_000;
+// No statement of the admin's waits longer for what a tenant may have locked; what may pass is tried again.
+const lockTimeoutMs = 5_000;
+
+/** What a server says of itself and of the admin's role. */
+interface ServerFacts {
+  readonly isSuperuser: boolean;
+  /** Major version. */
+  readonly version: number;
+}
 
 /** Opens a cluster. Connects on first use; a cluster that is down fails the work, not this call. */
 export function openCluster(options: ClusterOptions): Cluster {
-  const base = connectionOptions(options.url, {
-    applicationName: 'tenantry',
-    statementTimeoutMs: options.statementTimeoutMs,
+  let server: ServerFacts | undefined;
+  /** Options of an admin session; `version` of the server where it is known. */
+  const sessionOptions = (version?: number): pg.ClientConfig => ({
+    ...connectionOptions(options.url, {
+      applicationName: 'tenantry',
+      statementTimeoutMs: options.statementTimeoutMs,
+      lockTimeoutMs,
+      ...(version === undefined ? {} : { version }),
+    }),
+    // A transaction that is left alone keeps its locks from everybody else.
+    idle_in_transaction_session_timeout: stalledAfterMs,
   });
-  // A transaction that is left alone holds its locks for nobody. Migrations may take their time.
-  const session = { ...base, idle_in_transaction_session_timeout: stalledAfterMs };
+  const session = sessionOptions();
   // One connection stays in reserve, for whoever looks whether the server is there; half of the rest
   // is kept warm for DDL, half is for logins.
   const usable = Math.max(2, options.connectionsMax - 1);
@@ -131,14 +159,16 @@ export function openCluster(options: ClusterOptions): Cluster {
     connectionTimeoutMillis: options.waitTimeoutMs,
   });
   pool.on('error', ignoreIdleError);
+  pool.on('connect', pinByVersion);
   const slots = pLimit(Math.max(1, Math.floor(usable / 2)));
   const warm = createWarmSessions({ slots, connect: connectAdmin });
   const listeners: ((error: unknown) => void)[] = [];
-  let superuser: boolean | undefined;
 
   /** For what connects as the admin alone: other failures say nothing of the server. */
   function tellUnreachable(error: unknown): void {
-    if (isUnreachable(error)) for (const listener of listeners) listener(error);
+    if (!isUnreachable(error)) return;
+    server = undefined; // what answers next may be another one
+    for (const listener of listeners) listener(error);
   }
 
   async function connectAdmin(database: string): Promise<pg.Client> {
@@ -148,6 +178,7 @@ export function openCluster(options: ClusterOptions): Cluster {
       tellUnreachable(error);
       throw error;
     });
+    pinByVersion(client);
     return client;
   }
 
@@ -155,22 +186,24 @@ export function openCluster(options: ClusterOptions): Cluster {
   function shortLived<T>(
     config: pg.ClientConfig,
     work: (client: pg.Client) => Promise<T>,
-    signal: AbortSignal | undefined,
-    onConnectError?: (error: unknown) => void,
+    run: SessionRun,
   ): Promise<T> {
     const outcome = Promise.withResolvers<T>();
     warm.makeRoom();
     void slots(async () => {
-      const { result, ended } = runSession(config, work, signal, onConnectError);
+      const { result, ended } = runSession(config, work, run);
       result.then(outcome.resolve, outcome.reject);
       await ended;
     });
     return outcome.promise;
   }
 
-  async function superuserOn(client: pg.ClientBase): Promise<boolean> {
-    superuser ??= await isSuperuser(client);
-    return superuser;
+  async function asAdmin<C extends pg.ClientBase>(client: C): Promise<C & AdminClient> {
+    server ??= await askServer(client);
+    return Object.assign(client, {
+      isSuperuser: server.isSuperuser,
+      serverVersion: server.version,
+    });
   }
 
   async function admin<T>(
@@ -194,7 +227,7 @@ export function openCluster(options: ClusterOptions): Cluster {
     signal?.addEventListener('abort', cut, { once: true });
     let broken = true;
     try {
-      const result = await work(Object.assign(client, { isSuperuser: await superuserOn(client) }));
+      const result = await work(await asAdmin(client));
       broken = false;
       return result;
     } finally {
@@ -209,20 +242,23 @@ export function openCluster(options: ClusterOptions): Cluster {
 
   return {
     name: options.name,
-    adminDatabase: base.database ?? 'postgres',
+    adminDatabase: session.database ?? 'postgres',
     admin,
 
     exclusively(key, work, signal, idleMs = stalledAfterMs) {
       return admin(async (client) => {
+        // This lock is waited for as long as it takes: the work of its holder may be a long one.
         await client.query(
-          `SELECT set_config('idle_session_timeout', $2, false),
-                  pg_advisory_lock(hashtextextended($1, 0))`,
-          [key, String(idleMs)],
+          `SELECT pg_catalog.set_config('idle_session_timeout', $2, false),
+                  pg_catalog.set_config('lock_timeout', '0', false),
+                  pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended($1, 0)),
+                  pg_catalog.set_config('lock_timeout', $3, false)`,
+          [key, String(idleMs), String(lockTimeoutMs)],
         );
         const result = await work(client);
         await client.query(
-          `SELECT pg_advisory_unlock(hashtextextended($1, 0)),
-                  set_config('idle_session_timeout', '0', false)`,
+          `SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended($1, 0)),
+                  pg_catalog.set_config('idle_session_timeout', '0', false)`,
           [key],
         );
         return result;
@@ -230,11 +266,14 @@ export function openCluster(options: ClusterOptions): Cluster {
     },
 
     inDatabase(database, work, signal) {
+      const version = server?.version;
       return shortLived(
-        { ...session, database },
-        async (client) => work(Object.assign(client, { isSuperuser: await superuserOn(client) })),
-        signal,
-        tellUnreachable,
+        { ...sessionOptions(version), database },
+        async (client) => {
+          if (version === undefined) pinByVersion(client);
+          return work(await asAdmin(client));
+        },
+        { signal, onConnectError: tellUnreachable },
       );
     },
 
@@ -247,15 +286,15 @@ export function openCluster(options: ClusterOptions): Cluster {
         signal?.throwIfAborted();
         signal?.addEventListener('abort', cut, { once: true });
         try {
-          return await work(Object.assign(client, { isSuperuser: await superuserOn(client) }));
+          return await work(await asAdmin(client));
         } finally {
           signal?.removeEventListener('abort', cut);
         }
       });
     },
 
-    withLogin(login, work, signal) {
-      return shortLived(login, work, signal);
+    withLogin(login, work, signal, maxBytes) {
+      return shortLived(login, work, { signal, maxBytes });
     },
 
     withConnectionSlot(work) {
@@ -274,8 +313,15 @@ export function openCluster(options: ClusterOptions): Cluster {
       return connectAhead(config, { before: turn, prepare, onEnd: freed(turn) });
     },
 
+    loginOptions(database, login, session) {
+      return connectionOptions(loginUrl(options.url, database, login), {
+        ...session,
+        ...(server === undefined ? {} : { version: server.version }),
+      });
+    },
+
     adminOptions(database) {
-      return { ...base, database };
+      return { ...sessionOptions(server?.version), database };
     },
 
     urlFor(database, login) {
@@ -302,9 +348,12 @@ function freed(slot: Promise<() => void>): () => void {
   };
 }
 
-async function isSuperuser(client: pg.ClientBase): Promise<boolean> {
-  const { rows } = await client.query<{ rolsuper: boolean }>(
-    'SELECT rolsuper FROM pg_roles WHERE rolname = current_user',
+async function askServer(client: pg.ClientBase): Promise<ServerFacts> {
+  const { rows } = await client.query<ServerFacts>(
+    `SELECT rolsuper AS "isSuperuser",
+            pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 AS version
+     FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER`,
   );
-  return rows[0]?.rolsuper === true;
+  if (rows[0] === undefined) throw new Error('the server answered without a row');
+  return rows[0];
 }

@@ -1,22 +1,35 @@
 import { isIPv6 } from 'node:net';
 import type pg from 'pg';
 import { parseIntoClientConfig } from 'pg-connection-string';
+import { adminPlace, pinnedOptions, type SessionPlace } from './pinned-settings.ts';
 
 export interface Login {
   readonly user: string;
   readonly password: string;
 }
 
+/** What a session is for. */
+export interface SessionOptions {
+  readonly applicationName: string;
+  /** Milliseconds; 0: no limit. */
+  readonly statementTimeoutMs: number;
+  /** Milliseconds that a statement waits for one lock; default 0: no limit of its own. */
+  readonly lockTimeoutMs?: number;
+  /** Default: the admin's. */
+  readonly place?: SessionPlace;
+  /** Major version of the server, where it is known. */
+  readonly version?: number;
+}
+
 /**
- * Turns a connection string into options for node-postgres. `sslmode` means what libpq means by it:
- * node-postgres would verify certificates under `require` too.
+ * Turns a connection string into options for node-postgres, with every setting pinned that our statements
+ * depend on. `sslmode` means what libpq means by it: node-postgres would verify certificates under
+ * `require` too.
  *
  * @throws Error when the text is no connection string
  */
-export function connectionOptions(
-  url: string,
-  session: { applicationName: string; statementTimeoutMs: number },
-): pg.ClientConfig {
+export function connectionOptions(url: string, session: SessionOptions): pg.ClientConfig {
+  const { place = adminPlace, version = 0, lockTimeoutMs = 0 } = session;
   const parsed = new URL(url);
   if (parsed.searchParams.has('sslmode')) parsed.searchParams.set('uselibpqcompat', 'true');
   return {
@@ -26,9 +39,8 @@ export function connectionOptions(
     connectionTimeoutMillis: 10_000,
     // Both sides know the limit: with one side alone, the server goes on after the client gave up.
     statement_timeout: session.statementTimeoutMs,
-    query_timeout: session.statementTimeoutMs + 5_000,
-    // A server that notices a dead client ends its statement within a second.
-    options: '-c client_connection_check_interval=1s',
+    query_timeout: session.statementTimeoutMs === 0 ? 0 : session.statementTimeoutMs + 5_000,
+    options: pinnedOptions(place, { version, lockTimeoutMs }),
   };
 }
 
@@ -48,15 +60,22 @@ export function tenantUrl(
   login: Login,
   address: PublicAddress = sameAddress,
 ): string {
-  const url = new URL(adminUrl);
+  const url = new URL(loginUrl(adminUrl, database, login));
   if (address.host !== null) url.hostname = bracketed(address.host);
   if (address.port !== null) url.port = String(address.port);
-  url.username = encodeURIComponent(login.user);
-  url.password = encodeURIComponent(login.password);
-  url.pathname = `/${encodeURIComponent(database)}`;
   const sslmode = address.sslmode ?? url.searchParams.get('sslmode');
   url.search = '';
   if (sslmode !== null) url.searchParams.set('sslmode', sslmode);
+  return url.href;
+}
+
+/** The admin's URL with another login and database; all else, its TLS settings too, is as the admin has it. */
+export function loginUrl(adminUrl: string, database: string, login: Login): string {
+  const url = new URL(adminUrl);
+  url.username = encodeURIComponent(login.user);
+  url.password = encodeURIComponent(login.password);
+  url.pathname = `/${encodeURIComponent(database)}`;
+  for (const name of ['user', 'password', 'dbname']) url.searchParams.delete(name);
   return url.href;
 }
 

@@ -26,10 +26,10 @@ export async function findDatabase(
   name: string,
 ): Promise<DatabaseFacts | null> {
   const { rows } = await client.query<DatabaseFacts>(
-    `SELECT shobj_description(oid, 'pg_database') AS marker,
+    `SELECT pg_catalog.shobj_description(oid, 'pg_database') AS marker,
             datallowconn AS "allowsConnections",
             datconnlimit = -2 AS "halfDropped"
-     FROM pg_database WHERE datname = $1`,
+     FROM pg_catalog.pg_database WHERE datname = $1`,
     [name],
   );
   return rows[0] ?? null;
@@ -82,15 +82,6 @@ export async function openDatabase(client: pg.ClientBase, opening: Opening): Pro
     ALTER DATABASE ${finalName} ALLOW_CONNECTIONS true`);
 }
 
-/** Gives all that `from` owns in the connected database to `to`, as a member of both. */
-export async function reassignOwned(
-  client: pg.ClientBase,
-  from: string,
-  to: string,
-): Promise<void> {
-  await client.query(`REASSIGN OWNED BY ${quoteIdentifier(from)} TO ${quoteIdentifier(to)}`);
-}
-
 /**
  * Drops a database, ending its sessions, and makes sure that it is gone. An absent one is fine.
  *
@@ -112,7 +103,7 @@ export async function dropDatabase(
     await asMember(client, roles, async () => {
       // Sessions of others than these roles and the admin itself (autovacuum) are FORCE's business.
       await client.query(
-        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
          WHERE datname = $1 AND (usename = ANY ($2) OR usename = current_user)`,
         [name, roles],
       );
@@ -161,7 +152,7 @@ export async function closePublicSchema(client: pg.ClientBase): Promise<void> {
 
 async function publicSchemaIsOpen(client: pg.ClientBase): Promise<boolean> {
   const { rows } = await client.query(
-    `SELECT FROM pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner))) AS acl
+    `SELECT FROM pg_catalog.pg_namespace, pg_catalog.aclexplode(coalesce(nspacl, pg_catalog.acldefault('n', nspowner))) AS acl
      WHERE nspname = 'public' AND acl.grantee = 0`,
   );
   return rows.length > 0;
@@ -169,9 +160,9 @@ async function publicSchemaIsOpen(client: pg.ClientBase): Promise<boolean> {
 
 async function openToPublic(client: pg.ClientBase, names: readonly string[]): Promise<string[]> {
   const { rows } = await client.query<{ datname: string }>(
-    `SELECT datname FROM pg_database
+    `SELECT datname FROM pg_catalog.pg_database
      WHERE datname = ANY ($1) AND datallowconn AND EXISTS (
-       SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) AS acl
+       SELECT FROM pg_catalog.aclexplode(coalesce(datacl, pg_catalog.acldefault('d', datdba))) AS acl
        WHERE acl.grantee = 0 AND acl.privilege_type = 'CONNECT')
      ORDER BY datname`,
     [names],
@@ -179,18 +170,27 @@ async function openToPublic(client: pg.ClientBase, names: readonly string[]): Pr
   return rows.map((row) => row.datname);
 }
 
+/** Which relations of a database `compact` rewrites. */
+export type CompactScope =
+  /** The catalogs of the database. Shared ones belong to all databases and stay as they are. */
+  | 'CATALOGS'
+  /** Everything else that the connected role may rewrite: never as the admin, it evaluates index expressions. */
+  | 'CONTENT';
+
 /**
- * Rewrites the connected database's tables, catalogs included, without the room that is left over in
- * them and without maps of that room: some sixth less for every copy to read, log and write. Shared
- * catalogs are everybody's and stay as they are; so does what the connected role may not rewrite.
+ * Rewrites relations of the connected database without the room that is left over in them and without
+ * maps of that room: some sixth less for every copy to read, log and write.
  */
-export async function compact(client: pg.ClientBase): Promise<void> {
+export async function compact(client: pg.ClientBase, scope: CompactScope): Promise<void> {
   const { rows } = await client.query<{ name: string }>(
-    `SELECT format('%I.%I', nspname, relname) AS name FROM pg_class
-     JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    `SELECT pg_catalog.format('%I.%I', nspname, relname) AS name FROM pg_catalog.pg_class
+     JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
      WHERE relkind IN ('r', 'm') AND NOT relisshared AND nspname !~ '^pg_(toast|temp)'
+       AND nspname <> 'information_schema' AND (nspname = 'pg_catalog') = $1
      ORDER BY pg_class.oid`,
+    [scope === 'CATALOGS'],
   );
+  if (rows.length === 0) return;
   await client.query(`VACUUM (FULL, FREEZE) ${rows.map(({ name }) => name).join(', ')}`);
 }
 
@@ -200,8 +200,8 @@ export async function closeAsTemplate(client: pg.ClientBase, name: string): Prom
   await client.query(`ALTER DATABASE ${database} ALLOW_CONNECTIONS false IS_TEMPLATE true`);
   // The migrating session may not have ended on the server yet, and would block every copy.
   await client.query(
-    `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-     WHERE datname = $1 AND usename = current_user AND pid <> pg_backend_pid()`,
+    `SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity
+     WHERE datname = $1 AND usename = current_user AND pid <> pg_catalog.pg_backend_pid()`,
     [name],
   );
 }
@@ -209,7 +209,7 @@ export async function closeAsTemplate(client: pg.ClientBase, name: string): Prom
 /** How many sessions a database has. */
 export async function countSessions(client: pg.ClientBase, name: string): Promise<number> {
   const { rows } = await client.query<{ count: number }>(
-    'SELECT count(*)::int AS count FROM pg_stat_activity WHERE datname = $1',
+    'SELECT pg_catalog.count(*)::pg_catalog.int4 AS count FROM pg_catalog.pg_stat_activity WHERE datname = $1',
     [name],
   );
   return rows[0]?.count ?? 0;
@@ -218,7 +218,7 @@ export async function countSessions(client: pg.ClientBase, name: string): Promis
 /** Size on disk in bytes; null when there is no database of that name. */
 export async function databaseSize(client: pg.ClientBase, name: string): Promise<number | null> {
   const { rows } = await client.query<{ size: string }>(
-    'SELECT pg_database_size(oid)::text AS size FROM pg_database WHERE datname = $1',
+    'SELECT pg_catalog.pg_database_size(oid)::pg_catalog.text AS size FROM pg_catalog.pg_database WHERE datname = $1',
     [name],
   );
   return rows[0] === undefined ? null : Number(rows[0].size);

@@ -10,6 +10,7 @@ export const errorCodes = {
   duplicateSchema: '42P06',
   duplicateObject: '42710',
   undefinedObject: '42704',
+  undefinedTable: '42P01',
   dependentObjects: '2BP01',
   invalidCatalogName: '3D000',
   invalidSchemaName: '3F000',

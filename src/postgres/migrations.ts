@@ -6,6 +6,8 @@ import knexPackage, { type Knex } from 'knex';
 import type pg from 'pg';
 import { cutConnection } from './connection.ts';
 import { isTransient } from './error-codes.ts';
+import { pinByVersion } from './pinned-settings.ts';
+import { AnswerTooLargeError, limitBytes } from './session.ts';
 
 /** One migration file. */
 export interface MigrationFile {
@@ -103,24 +105,26 @@ async function loadFile(path: string): Promise<MigrationFile> {
 }
 
 export interface MigrateOptions {
+  /** What the migrations make belongs to the role that its sessions work as. */
   readonly connection: pg.ClientConfig;
-  /** Role that owns what the migrations make; absent: the connected one. */
-  readonly role?: string;
   /** Schema of the ledger tables; absent: the connection's first. */
   readonly ledgerSchema?: string;
-  /** All of it in one transaction of this form, which also keeps others away; absent: as Knex does. */
-  readonly transaction?: MigrationTransaction;
+  /** All of them in one transaction; absent: each in one of its own, as Knex does. */
+  readonly oneTransaction?: boolean;
+  /** What a migration may do, where that is less than the server allows. */
+  readonly rules?: MigrationRules;
+  /** Called once the session is open; nothing is done before it resolves. */
+  readonly connected?: (session: pg.ClientBase) => Promise<void>;
+  /** Of all that the server sends: a session that gets more is cut. */
+  readonly maxBytes?: number;
   /** When it aborts, the connection is cut. */
   readonly signal?: AbortSignal;
 }
 
-export interface MigrationTransaction {
-  /** SQL at its beginning. */
-  readonly begin: string;
+/** Rules that each migration is checked against. */
+export interface MigrationRules {
   /** Looks at what a migration did. A rejection is that migration's error. */
   readonly inspect: (session: pg.ClientBase) => Promise<void>;
-  /** SQL at its end. */
-  readonly end: string;
   /** What a migration did that failed with this error; undefined: it failed. */
   readonly deedOf: (error: unknown) => string | undefined;
 }
@@ -134,9 +138,10 @@ export interface MigrationTransaction {
  *   reason of the signal
  */
 export async function migrate(set: MigrationSet, options: MigrateOptions): Promise<void> {
-  const { signal, transaction } = options;
+  const { maxBytes, oneTransaction = false, rules, signal } = options;
   signal?.throwIfAborted();
   let session: pg.Client | undefined;
+  let tooLarge = (): boolean => false;
   const knex = knexPackage.knex({
     client: 'pg',
     connection: options.connection as Knex.PgConnectionConfig,
@@ -145,7 +150,9 @@ export async function migrate(set: MigrationSet, options: MigrateOptions): Promi
       max: 1,
       afterCreate: (client: pg.Client, done: (error: Error | null, client: pg.Client) => void) => {
         session = client;
-        client.on('error', () => undefined); // cut connections are told by the query under way
+        client.on('error', () => undefined); // the query under way rejects when it is cut
+        if (maxBytes !== undefined) tooLarge = limitBytes(client, maxBytes);
+        pinByVersion(client);
         prepareSession(client, options, signal).then(
           () => {
             done(null, client);
@@ -166,19 +173,17 @@ export async function migrate(set: MigrationSet, options: MigrateOptions): Promi
   };
   signal?.addEventListener('abort', cut, { once: true });
   const config: Knex.MigratorConfig = {
-    migrationSource: asSource(set, transaction, () => sessionOf(session)),
+    migrationSource: asSource(set, rules, () => sessionOf(session)),
     ...(options.ledgerSchema === undefined ? {} : { schemaName: options.ledgerSchema }),
   };
-  const work =
-    transaction === undefined
-      ? toNewest(knex, config)
-      : knex.transaction(async (trx) => {
-          await sessionOf(session).query(transaction.begin);
-          await toNewest(trx, config);
-          await sessionOf(session).query(transaction.end);
-        });
+  const work = oneTransaction
+    ? knex.transaction((trx) => toNewest(trx, config))
+    : toNewest(knex, config);
   try {
     await Promise.race([work, aborted.promise]);
+  } catch (error) {
+    if (tooLarge() && maxBytes !== undefined) throw new AnswerTooLargeError(maxBytes);
+    throw error;
   } finally {
     signal?.removeEventListener('abort', cut);
     work.catch(() => undefined);
@@ -199,18 +204,21 @@ async function toNewest(knex: Knex, config: Knex.MigratorConfig): Promise<void> 
 }
 
 /**
- * Takes the lock that keeps everybody else from migrating this database. It is the session's, so it
- * goes when that ends: a run that was cut off holds it for as long as the server goes on with it.
+ * Takes the lock that keeps others from migrating this database. It is the session's, so it goes when
+ * that ends: a run that was cut off holds it for as long as the server goes on with it.
  */
 async function prepareSession(
   client: pg.Client,
-  { role, transaction }: MigrateOptions,
+  { connected, oneTransaction = false }: MigrateOptions,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   signal?.throwIfAborted();
-  if (transaction !== undefined) return; // it has a lock of its own, and says whose the work is
-  await client.query("SELECT pg_advisory_lock(hashtextextended('tenantry:migrations', 0))");
-  if (role !== undefined) await client.query("SELECT set_config('role', $1, false)", [role]);
+  await connected?.(client);
+  // Tenants that share a database could take it there: their migrations are kept apart before.
+  if (oneTransaction) return;
+  await client.query(
+    "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended('tenantry:migrations', 0))",
+  );
 }
 
 async function isLocked(knex: Knex, schema: string | undefined): Promise<boolean> {
@@ -223,7 +231,7 @@ async function isLocked(knex: Knex, schema: string | undefined): Promise<boolean
 
 function asSource(
   set: MigrationSet,
-  transaction: MigrationTransaction | undefined,
+  rules: MigrationRules | undefined,
   session: () => pg.ClientBase,
 ): Knex.MigrationSource<MigrationFile> {
   return {
@@ -235,13 +243,13 @@ function asSource(
         up: async (knex: Knex) => {
           try {
             await file.migration.up(knex);
-            await transaction?.inspect(session());
+            await rules?.inspect(session());
           } catch (error) {
             if (isTransient(error)) throw error; // no fault of the migration
             throw new MigrationError(
               file.name,
               `migration ${file.name} failed: ${messageOf(error)}`,
-              { cause: error, ...deedOf(transaction, error) },
+              { cause: error, ...deedOf(rules, error) },
             );
           }
         },
@@ -249,8 +257,8 @@ function asSource(
   };
 }
 
-function deedOf(transaction: MigrationTransaction | undefined, error: unknown): { deed?: string } {
-  const deed = transaction?.deedOf(error);
+function deedOf(rules: MigrationRules | undefined, error: unknown): { deed?: string } {
+  const deed = rules?.deedOf(error);
   return deed === undefined ? {} : { deed };
 }
 

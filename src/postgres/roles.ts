@@ -6,13 +6,18 @@ import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
 export type AdminClient = pg.ClientBase & {
   /** A superuser may do what others have to be a member of a role for. */
   readonly isSuperuser: boolean;
+  /** Major version. */
+  readonly serverVersion: number;
 };
 
-export interface RolePair {
+/** The roles of one tenant. */
+export interface TenantRoles {
   /** Owns what is in the tenant database; cannot log in. */
   readonly owner: string;
   /** Logs in, and works as the owner. */
   readonly login: string;
+  /** Works as the owner for the product, and can log in during a use alone. */
+  readonly service: string;
 }
 
 export interface RoleSettings {
@@ -21,20 +26,22 @@ export interface RoleSettings {
   readonly connectionLimit: number;
   /** Milliseconds; 0: no limit. */
   readonly statementTimeoutMs: number;
-  /** Put on both roles as a comment. */
+  /** Schemas that the login finds things in, in their order. */
+  readonly searchPath: readonly string[];
+  /** Put on all three roles as a comment. */
   readonly marker: string;
   /** Advisory lock that is held while they are made, as `Cluster.exclusively` holds it. */
   readonly lock: string;
 }
 
 /**
- * Makes an owner role and a login role under it, in one transaction. Both names are made from ids
- * that were recorded before, so a role that is already there is ours, from a run that was cut off:
- * it gets the settings again.
+ * Creates an owner role, and a login role and a service login under it, in one transaction. The names are
+ * made from ids that were recorded before, so a role that exists is ours, from a run that was cut off or
+ * from an older version: it gets the settings again.
  */
-export async function createRolePair(
+export async function createTenantRoles(
   client: pg.ClientBase,
-  roles: RolePair,
+  roles: TenantRoles,
   settings: RoleSettings,
 ): Promise<void> {
   const owner = quoteIdentifier(roles.owner);
@@ -43,24 +50,104 @@ export async function createRolePair(
   // Not NOREPLICATION, which is so anyway: an admin without REPLICATION may not even repeat it.
   const attributes = `LOGIN INHERIT NOCREATEDB NOCREATEROLE
     CONNECTION LIMIT ${settings.connectionLimit} PASSWORD ${quoteLiteral(settings.verifier)}`;
-  // A client that was cut off does not stop its statement: whoever undoes it waits for the lock.
-  const lock = `SELECT pg_advisory_xact_lock(hashtextextended(${quoteLiteral(settings.lock)}, 0));`;
+  // A client that was cut off does not stop its statement: the undo waits for the lock.
+  const lock = lockTransaction(settings.lock);
   const configure = `
     ALTER ROLE ${login} SET role = ${quoteLiteral(roles.owner)};
+    ALTER ROLE ${login} SET search_path = ${settings.searchPath.map(quoteIdentifier).join(', ')};
     ALTER ROLE ${login} SET statement_timeout = ${settings.statementTimeoutMs};
     ALTER ROLE ${login} SET idle_in_transaction_session_timeout = '10min';
     COMMENT ON ROLE ${owner} IS ${marker};
     COMMENT ON ROLE ${login} IS ${marker}`;
-  // One multi-statement query is one transaction and one round trip: both roles are there, or none.
+  // One multi-statement query is one transaction and one round trip: all roles exist, or none.
   try {
     await client.query(`${lock}
       CREATE ROLE ${owner} NOLOGIN NOCREATEDB NOCREATEROLE;
       CREATE ROLE ${login} ${attributes} IN ROLE ${owner};
-      ${configure}`);
+      ${configure};
+      ${createService(roles, settings.marker)}`);
   } catch (error) {
     if (codeOf(error) !== errorCodes.duplicateObject) throw error;
     await client.query(`${lock} ALTER ROLE ${login} ${attributes}; ${configure}`);
+    await createServiceLogin(client, roles, settings);
   }
+}
+
+/** Creates the service login of a tenant whose other roles exist. One that exists already is fine. */
+export async function createServiceLogin(
+  client: pg.ClientBase,
+  roles: Pick<TenantRoles, 'owner' | 'service'>,
+  { lock, marker }: Pick<RoleSettings, 'lock' | 'marker'>,
+): Promise<void> {
+  try {
+    await client.query(`${lockTransaction(lock)} ${createService(roles, marker)}`);
+  } catch (error) {
+    if (codeOf(error) !== errorCodes.duplicateObject) throw error;
+  }
+}
+
+function createService({ owner, service }: Pick<TenantRoles, 'owner' | 'service'>, marker: string) {
+  const role = quoteIdentifier(service);
+  return `
+    CREATE ROLE ${role} NOLOGIN INHERIT NOCREATEDB NOCREATEROLE
+      CONNECTION LIMIT ${serviceConnections} IN ROLE ${quoteIdentifier(owner)};
+    ALTER ROLE ${role} SET role = ${quoteLiteral(owner)};
+    COMMENT ON ROLE ${role} IS ${quoteLiteral(marker)}`;
+}
+
+// One use at a time has one session; the one before may still be ending.
+const serviceConnections = 2;
+
+function lockTransaction(key: string): string {
+  return `SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(${quoteLiteral(key)}, 0));`;
+}
+
+/**
+ * Creates a role that cannot log in and carries this comment, unless it exists with it.
+ *
+ * @returns false when another role of this name exists
+ */
+export async function createMarkedRole(
+  client: pg.ClientBase,
+  name: string,
+  marker: string,
+): Promise<boolean> {
+  const role = quoteIdentifier(name);
+  try {
+    await client.query(`CREATE ROLE ${role} NOLOGIN NOCREATEDB NOCREATEROLE;
+      COMMENT ON ROLE ${role} IS ${quoteLiteral(marker)}`);
+    return true;
+  } catch (error) {
+    const code = codeOf(error);
+    if (code !== errorCodes.duplicateObject && code !== errorCodes.uniqueViolation) throw error;
+  }
+  return (await markerOf(client, name)) === marker;
+}
+
+/** The comment on a role; null: it has none, or does not exist. */
+export async function markerOf(client: pg.ClientBase, role: string): Promise<string | null> {
+  const { rows } = await client.query<{ marker: string | null }>(
+    `SELECT pg_catalog.shobj_description(oid, 'pg_authid') AS marker
+     FROM pg_catalog.pg_roles WHERE rolname = $1`,
+    [role],
+  );
+  return rows[0]?.marker ?? null;
+}
+
+/** Lets a service login in with this SCRAM-SHA-256 verifier, until `closeServiceLogin`. */
+export async function openServiceLogin(
+  client: pg.ClientBase,
+  service: string,
+  verifier: string,
+): Promise<void> {
+  await client.query(
+    `ALTER ROLE ${quoteIdentifier(service)} LOGIN PASSWORD ${quoteLiteral(verifier)}`,
+  );
+}
+
+/** Takes the right to log in from a service login. Sessions stay: see `endSessions`. */
+export async function closeServiceLogin(client: pg.ClientBase, service: string): Promise<void> {
+  await client.query(`ALTER ROLE ${quoteIdentifier(service)} NOLOGIN PASSWORD NULL`);
 }
 
 /** Lets a role log in, or keeps it from doing so. */
@@ -169,6 +256,17 @@ export async function revokeMembership(
   member: string,
 ): Promise<void> {
   await client.query(`REVOKE ${quoteIdentifier(role)} FROM ${quoteIdentifier(member)}`);
+}
+
+/** Takes members out of roles. Not in them is fine. */
+export async function revokeRoles(
+  client: pg.ClientBase,
+  roles: readonly string[],
+  members: readonly string[],
+): Promise<void> {
+  await client.query(
+    `REVOKE ${roles.map(quoteIdentifier).join(', ')} FROM ${members.map(quoteIdentifier).join(', ')}`,
+  );
 }
 
 /** Takes a role out of all those it is in. */

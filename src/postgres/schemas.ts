@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
+import type { AdminClient } from './roles.ts';
 
 export interface SchemaFacts {
   readonly marker: string | null;
@@ -23,6 +24,10 @@ export interface SchemaPlace {
   readonly owner: string;
   /** Comes in as a member of `owner`. */
   readonly login: string;
+  /** Schemas that `login` finds things in, this one first. */
+  readonly searchPath: readonly string[];
+  /** Role whose members may connect to the database; `owner` becomes one. */
+  readonly group: string;
   /** Put on the schema as a comment; the owner role carries it already. */
   readonly marker: string;
 }
@@ -31,13 +36,13 @@ export interface SchemaPlace {
  * Makes a schema for one tenant in one transaction: it belongs to the admin, so that the tenant can
  * neither rename it, nor open it to others, nor forge its marker.
  */
-export async function createSchema(client: pg.ClientBase, place: SchemaPlace): Promise<void> {
+export async function createSchema(client: AdminClient, place: SchemaPlace): Promise<void> {
   const name = quoteIdentifier(place.name);
   await client.query(`
     ${lockRole(place.owner, place.marker)};
     CREATE SCHEMA ${name};
     COMMENT ON SCHEMA ${name} IS ${quoteLiteral(place.marker)};
-    ${openSchema(place)}`);
+    ${openSchema(place, client.serverVersion)}`);
 }
 
 /**
@@ -46,36 +51,52 @@ export async function createSchema(client: pg.ClientBase, place: SchemaPlace): P
  */
 export async function renameSchema(
   client: pg.ClientBase,
-  place: Pick<SchemaPlace, 'name' | 'owner' | 'login' | 'marker'> & { readonly from: string },
+  place: Pick<SchemaPlace, 'name' | 'owner' | 'login' | 'searchPath' | 'marker'> & {
+    readonly from: string;
+  },
 ): Promise<void> {
   const name = quoteIdentifier(place.name);
   await client.query(`
     ${lockRole(place.owner, place.marker)};
     ALTER SCHEMA ${quoteIdentifier(place.from)} RENAME TO ${name};
-    ALTER ROLE ${quoteIdentifier(place.login)} SET search_path = ${name}`);
+    ${searchIn(place)}`);
 }
 
-/** Has a login look into a schema, there or not yet, from its next session on. */
+/** Has a login look into schemas, there or not yet, from its next session on. */
 export async function setSearchPath(
   client: pg.ClientBase,
   login: string,
-  schema: string,
+  searchPath: readonly string[],
 ): Promise<void> {
-  await client.query(
-    `ALTER ROLE ${quoteIdentifier(login)} SET search_path = ${quoteIdentifier(schema)}`,
-  );
+  await client.query(searchIn({ login, searchPath }));
 }
 
-/** Gives a schema to its tenant and to nobody else, and lets its login find it. */
-function openSchema({ name, database, owner, login }: SchemaPlace): string {
-  const schema = quoteIdentifier(name);
+function searchIn({ login, searchPath }: Pick<SchemaPlace, 'login' | 'searchPath'>): string {
+  const path = searchPath.map(quoteIdentifier).join(', ');
+  return `ALTER ROLE ${quoteIdentifier(login)} SET search_path = ${path}`;
+}
+
+/** Gives a schema to its tenant and to no other role, and lets its login find it. */
+function openSchema(place: SchemaPlace, serverVersion: number): string {
+  const schema = quoteIdentifier(place.name);
   return `
     REVOKE ALL ON SCHEMA ${schema} FROM PUBLIC;
-    GRANT USAGE, CREATE ON SCHEMA ${schema} TO ${quoteIdentifier(owner)};
-    ALTER ROLE ${quoteIdentifier(login)} SET search_path = ${schema};
-    ${lockDatabase(database)};
-    GRANT CONNECT, TEMPORARY ON DATABASE ${quoteIdentifier(database.name)}
-      TO ${quoteIdentifier(owner)};`;
+    GRANT USAGE, CREATE ON SCHEMA ${schema} TO ${quoteIdentifier(place.owner)};
+    ${searchIn(place)};
+    ${joinGroup(place, serverVersion)}`;
+}
+
+/**
+ * SQL that makes an owner role a member of the group that may connect to the shared database. A right of
+ * its own for each tenant would be read by every login to it, and in the end would not fit any more.
+ */
+export function joinGroup(
+  { group, owner }: Pick<SchemaPlace, 'group' | 'owner'>,
+  serverVersion: number,
+): string {
+  // Before 16 a member can always work as the group; it owns nothing, and has no other right.
+  const options = serverVersion >= 16 ? ' WITH INHERIT TRUE, SET FALSE' : '';
+  return `GRANT ${quoteIdentifier(group)} TO ${quoteIdentifier(owner)}${options}`;
 }
 
 // Advisory locks are no good here: they belong to a database, and whoever may connect to it may take
@@ -110,7 +131,7 @@ const dropBatch = 50;
  */
 export async function dropSchema(
   client: pg.ClientBase,
-  place: Omit<SchemaPlace, 'login'> & { readonly markerPrefix: string },
+  place: Omit<SchemaPlace, 'login' | 'searchPath' | 'group'> & { readonly markerPrefix: string },
   ownerExists: boolean,
 ): Promise<void> {
   const { database, name, owner } = place;
@@ -167,23 +188,31 @@ function dropKeyword(type: string): string {
   return different[type] ?? type.toUpperCase();
 }
 
-/** What a role owns in the connected database outside of one schema; null: nothing. */
-export async function ownedOutside(
+/**
+ * What a tenant's roles own in the connected database that they should not; null: nothing.
+ *
+ * @param owner owns what lies in `schema`; in a database of its own, with no schema given, anything
+ * @param service owns nothing at all: it works as the owner
+ */
+export async function ownedElsewhere(
   client: pg.ClientBase,
-  role: string,
-  schema: string,
+  { owner, service }: { readonly owner: string; readonly service: string },
+  schema: string | null,
 ): Promise<string | null> {
   const { rows } = await client.query<{ what: string }>(
-    `SELECT format('%s %s', i.type, i.identity) AS what
-     FROM pg_shdepend d JOIN pg_database ON d.dbid = pg_database.oid,
-          pg_identify_object(d.classid, d.objid, d.objsubid) AS i
-     WHERE datname = current_database() AND d.deptype = 'o'
-       AND d.refclassid = 'pg_authid'::regclass AND d.refobjid = to_regrole($1)
-       -- Default rights lie in no schema, and a session's temporary tables go with it.
-       AND d.classid <> 'pg_default_acl'::regclass
-       AND coalesce(i.schema, '') <> quote_ident($2)
-       AND NOT starts_with(coalesce(i.schema, ''), 'pg_temp') LIMIT 1`,
-    [quoteIdentifier(role), schema],
+    `SELECT pg_catalog.format('%s %s', i.type, i.identity) AS what
+     FROM pg_catalog.pg_shdepend d
+     JOIN pg_catalog.pg_database ON d.dbid = pg_database.oid
+     JOIN pg_catalog.pg_roles role ON role.oid = d.refobjid,
+          pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) AS i
+     WHERE datname = pg_catalog.current_database() AND d.deptype = 'o'
+       AND d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+       AND (role.rolname = $2 OR role.rolname = $1 AND $3::pg_catalog.text IS NOT NULL
+         -- Default rights lie in no schema, and a session's temporary tables go with it.
+         AND d.classid <> 'pg_catalog.pg_default_acl'::pg_catalog.regclass
+         AND coalesce(i.schema, '') <> pg_catalog.quote_ident($3)
+         AND NOT pg_catalog.starts_with(coalesce(i.schema, ''), 'pg_temp')) LIMIT 1`,
+    [owner, service, schema],
   );
   return rows[0]?.what ?? null;
 }

@@ -9,30 +9,35 @@ export function generatePassword(): string {
 }
 
 /**
- * What PostgreSQL stores for a password: `SCRAM-SHA-256$4096:<salt>$<StoredKey>:<ServerKey>`, as
+ * What PostgreSQL stores for a password: `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, as
  * `CREATE ROLE … PASSWORD` takes it in place of the password. Computed here, because the server
  * writes a failing statement to its log, password and all.
  *
  * Holds no `'` and no `\`. Takes some milliseconds, off the main thread.
  * @param password printable ASCII (what `generatePassword` makes); only then is SASLprep the identity
- * @throws TypeError when it is not
+ * @param iterations few are enough where the password is random and no client but our own uses it
+ * @throws TypeError when the password is not printable ASCII
  * @see https://www.rfc-editor.org/rfc/rfc5802#section-3 and RFC 7677
  */
-export async function scramVerifier(password: string): Promise<string> {
+export async function scramVerifier(
+  password: string,
+  iterations = defaultIterations,
+): Promise<string> {
   const salt = randomBytes(16);
-  const { storedKey, serverKey } = await scramKeys(password, salt);
+  const { storedKey, serverKey } = await scramKeys(password, salt, iterations);
   const encoded = `${storedKey.toString('base64')}:${serverKey.toString('base64')}`;
   return `SCRAM-SHA-256$${iterations}:${salt.toString('base64')}$${encoded}`;
 }
 
 /**
- * The two keys of a verifier, 32 bytes each, for 4096 iterations over a given salt. Apart from
+ * The two keys of a verifier, 32 bytes each, over a given salt. Apart from
  * `scramVerifier` so that it can be held against the example in RFC 7677.
  * @throws TypeError when the password is not printable ASCII
  */
 export async function scramKeys(
   password: string,
   salt: Buffer,
+  iterations = defaultIterations,
 ): Promise<{ storedKey: Buffer; serverKey: Buffer }> {
   if (!/^[\x20-\x7e]+$/.test(password)) {
     throw new TypeError('A password is made of printable ASCII characters');
@@ -46,4 +51,4 @@ export async function scramKeys(
 const deriveKey = promisify(pbkdf2);
 
 /** PostgreSQL's own default (`scram_iterations`); the passwords are random, more would buy nothing. */
-const iterations = 4096;
+const defaultIterations = 4096;

@@ -58,8 +58,8 @@ export async function inspectServer(
   const place = `${options.host ?? 'localhost'}:${options.port ?? 5432}`;
   const ask = async (client: pg.Client): Promise<{ identity: string } | ServerFault> => {
     const { rows } = await client.query<{ version: number; readOnly: boolean; identity: string }>(
-      `SELECT current_setting('server_version_num')::int / 10000 AS version,
-              current_setting('transaction_read_only') = 'on' AS "readOnly",
+      `SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 AS version,
+              pg_catalog.current_setting('transaction_read_only') = 'on' AS "readOnly",
               ${serverIdentity} AS identity`,
     );
     const { version, readOnly, identity } = rows[0] ?? noAnswer;
@@ -83,7 +83,7 @@ export async function inspectServer(
 }
 
 /** SQL that gives every server that runs a text of its own, in microseconds. */
-export const serverIdentity = 'extract(epoch FROM pg_postmaster_start_time())::text';
+export const serverIdentity = 'extract(epoch FROM pg_postmaster_start_time())::pg_catalog.text';
 
 const noAnswer = { version: 0, readOnly: false, identity: '' };
 

@@ -1,6 +1,44 @@
 import pg from 'pg';
 import { cutConnection } from './connection.ts';
 
+/** A session whose answers grew beyond its limit was cut. */
+export class AnswerTooLargeError extends Error {
+  override readonly name = 'AnswerTooLargeError';
+  readonly code = 'ANSWER_TOO_LARGE';
+
+  constructor(maxBytes: number) {
+    super(`the answers of the session are larger than ${maxBytes} bytes`);
+  }
+}
+
+/**
+ * Cuts a connected session once all that the server has sent on it comes to more than `maxBytes`:
+ * rows, errors and notices alike. What a tenant can size must not fill our memory.
+ *
+ * @returns tells whether that has happened
+ */
+export function limitBytes(client: pg.ClientBase, maxBytes: number): () => boolean {
+  const { connection } = client as unknown as {
+    connection: { stream: NodeJS.EventEmitter & { destroy(): void } };
+  };
+  const { stream } = connection;
+  let received = 0;
+  stream.on('data', (chunk: Buffer) => {
+    received += chunk.length;
+    if (received > maxBytes) stream.destroy();
+  });
+  return () => received > maxBytes;
+}
+
+/** Limits of a session, and what is called about it. */
+export interface SessionRun {
+  /** When it aborts, the connection is cut. */
+  readonly signal?: AbortSignal | undefined;
+  /** Of all answers. */
+  readonly maxBytes?: number | undefined;
+  readonly onConnectError?: ((error: unknown) => void) | undefined;
+}
+
 /**
  * Connects, runs `work`, and ends the connection whatever happens: it is gone when this settles. When
  * `signal` aborts, the connection is cut.
@@ -10,7 +48,7 @@ export async function withClient<T>(
   work: (client: pg.Client) => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
-  const session = runSession(config, work, signal);
+  const session = runSession(config, work, { signal });
   try {
     return await session.result;
   } finally {
@@ -25,8 +63,7 @@ const endTimeoutMs = 5_000;
 export function runSession<T>(
   config: pg.ClientConfig,
   work: (client: pg.Client) => Promise<T>,
-  signal: AbortSignal | undefined,
-  onConnectError?: (error: unknown) => void,
+  { signal, maxBytes, onConnectError }: SessionRun = {},
 ): { readonly result: Promise<T>; readonly ended: Promise<unknown> } {
   const gone = Promise.withResolvers<undefined>();
   async function run(): Promise<T> {
@@ -40,12 +77,17 @@ export function runSession<T>(
       cutConnection(client);
     };
     signal?.addEventListener('abort', cut, { once: true });
+    let tooLarge = (): boolean => false;
     try {
       await client.connect().catch((error: unknown) => {
         onConnectError?.(error);
         throw error;
       });
+      if (maxBytes !== undefined) tooLarge = limitBytes(client, maxBytes);
       return await work(client);
+    } catch (error) {
+      if (tooLarge() && maxBytes !== undefined) throw new AnswerTooLargeError(maxBytes);
+      throw error;
     } finally {
       signal?.removeEventListener('abort', cut);
       void endSession(client).then(gone.resolve);

@@ -60,8 +60,6 @@ export interface HealthOptions extends Omit<ProbeOptions, 'timeoutMs'> {
 // does not wait behind them.
 const looksAtOnce = 4;
 const lookTimeoutMs = 5_000;
-/** So many looks in a row without an answer: the rest of the cluster is not waited for. */
-const silenceLimit = 3;
 
 /** Builds the health checks of an instance. */
 export function createHealthChecks(options: HealthOptions): HealthChecks {
@@ -81,16 +79,18 @@ export function createHealthChecks(options: HealthOptions): HealthChecks {
     if (cluster === undefined || limit === undefined) {
       return places.map(([tenant]) => unknown(tenant, `Its cluster ${name} is not configured`));
     }
-    let silence = 0;
+    // Once the admin itself gets no answer: a tenant that hangs says nothing of its cluster.
+    let isSilent = false;
     return Promise.all(
       places.map(([tenant, place]) =>
         limit(async () => {
           if (signal.aborted) return unknown(tenant, 'Nobody waited for the answer');
-          if (silence >= silenceLimit) return unknown(tenant, 'Its cluster does not answer');
+          if (isSilent) return unknown(tenant, 'Its cluster does not answer');
           const begun = performance.now();
           const result = await probe(place, cluster, { ...options, timeoutMs: lookTimeoutMs });
-          silence = result.silent ? silence + 1 : 0;
-          return toHealth(tenant, result, performance.now() - begun, newestMigration);
+          const elapsedMs = performance.now() - begun;
+          if (result.silent && !(await answers(cluster, lookTimeoutMs))) isSilent = true;
+          return toHealth(tenant, result, elapsedMs, newestMigration);
         }),
       ),
     );
@@ -150,7 +150,11 @@ function toHealth(
   newest: string | null,
 ): TenantHealth {
   if (found === null) return unknown(tenant, error ?? 'It could not be looked at');
-  const { migrationVersion, tablesThere } = found;
+  const { migrationVersion, refused, tablesThere } = found;
+  // Its data is as it should be or not; the tenant cannot come to it.
+  if (refused) {
+    return { ...unknown(tenant, error ?? ''), schemaValid: tablesThere, migrationVersion };
+  }
   const outdated = isOutdated(migrationVersion, newest);
   const schemaValid = tablesThere && !outdated;
   const behind = outdated
@@ -183,6 +187,16 @@ function toRecord(
       ? 'OUTDATED'
       : 'PROVISIONED';
   return { tenantId: tenant.id, status, checkedAt };
+}
+
+/** Whether the admin of a cluster gets an answer in time. */
+async function answers(cluster: Cluster, timeoutMs: number): Promise<boolean> {
+  try {
+    await cluster.admin((client) => client.query('SELECT 1'), AbortSignal.timeout(timeoutMs));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function unknown(tenant: Tenant, error: string): TenantHealth {

@@ -7,6 +7,8 @@ export interface NameSettings {
   readonly sharedDatabase: string;
   /** In front of the slug in generated names of schemas. */
   readonly schemaPrefix: string;
+  /** Schema of the operator's extensions, in each database that has them. */
+  readonly extensionsSchema: string;
 }
 
 /** Comment on everything we make begins with this; readable by every tenant, so ids and nothing else. */
@@ -76,6 +78,14 @@ export function tenantRoles(tenantId: string, loginId: string): { owner: string;
   return { owner: identifierFromId('own_', tenantId), login: identifierFromId('usr_', loginId) };
 }
 
+/** Roles of a template, named like a tenant's: it has no login of its own. */
+export function templateRoles(templateId: string): { owner: string; service: string } {
+  return {
+    owner: identifierFromId('tpo_', templateId),
+    service: identifierFromId('tps_', templateId),
+  };
+}
+
 /**
  * Service login of a tenant: a member of its owner role alone, `NOLOGIN` and without a password at rest.
  * Made from the tenant's id, so that it is found without a record of its own.
@@ -84,12 +94,34 @@ export function serviceRoleName(tenantId: string): string {
   return identifierFromId('svc_', tenantId);
 }
 
+/**
+ * Version of what `createTenantRoles` makes: tenants of an earlier one are brought up to date by recovery,
+ * pooled databases and schemas before a tenant gets them.
+ */
+export const roleLayout = 1;
+
 /** All roles that may log in as a tenant. */
 export function tenantLogins(database: {
   readonly tenantId: string;
   readonly loginRole: string;
 }): string[] {
   return [database.loginRole, serviceRoleName(database.tenantId)];
+}
+
+/** Schemas in which everything of a tenant's is looked up: its own, then the operator's extensions. */
+export function searchPathOf(
+  { schemaName }: { readonly schemaName: string | null },
+  { extensionsSchema }: Pick<NameSettings, 'extensionsSchema'>,
+): string[] {
+  return [schemaName ?? 'public', extensionsSchema];
+}
+
+/**
+ * Names for the role whose members may connect to a shared tenant database: the usual one, and one for
+ * where another shared database of the same server has that.
+ */
+export function groupRoleNames(sharedDatabaseId: string): readonly [string, string] {
+  return ['tenantry_tenants', `tenantry_tenants_${sharedDatabaseId.slice(0, 8)}`];
 }
 
 /** Opaque name of a tenant's database; the final one under TENANT_ID naming. */
@@ -114,17 +146,30 @@ export function schemaNameFromSlug(prefix: string, slug: string): string {
 
 export const schemaNamePattern = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 
-// PostgreSQL's own, and those of what this product makes: standbys, templates, its registry and queue.
-const reservedSchemaNames = ['public', 'information_schema'];
-const reservedSchemaPrefixes = ['pg_', 'sb_', 'tpl_', 'control_plane'];
+// PostgreSQL's own, and those of what this product creates: pooled schemas, templates, roles, its registry
+// and queue. A schema that is called like a role would be on the path of every session that looks up "$user".
+const reservedSchemaNames = ['public', 'information_schema', 'postgres', 'pgboss'];
+const reservedSchemaPrefixes = ['pg_', 'sb_', 'tpl_', 'control_plane', 'tenantry'];
+const roleNamePattern = /^(own|usr|svc|tpo|tps)_[0-9a-f]{8}(_[0-9a-f]{4}){3}_[0-9a-f]{12}$/;
+
+/** Whether a role is called like one that a tenant logs in as. */
+export function isTenantLogin(role: string): boolean {
+  return roleNamePattern.test(role) && /^(usr|svc)_/.test(role);
+}
 
 /** Whether a tenant's schema must not be called so, in whatever case. */
 export function isReservedSchemaName(name: string): boolean {
   const lower = name.toLowerCase();
   return (
     reservedSchemaNames.includes(lower) ||
-    reservedSchemaPrefixes.some((prefix) => lower.startsWith(prefix))
+    reservedSchemaPrefixes.some((prefix) => lower.startsWith(prefix)) ||
+    roleNamePattern.test(lower)
   );
+}
+
+/** Whether the schema of the operator's extensions may be called so. */
+export function isExtensionsSchema(name: string): boolean {
+  return schemaNamePattern.test(name) && name.length <= 63 && !isReservedSchemaName(name);
 }
 
 /** Whether a prefix leaves room for a slug, and none makes a reserved name with it. */

@@ -7,16 +7,12 @@ import {
 } from '../control/registered.ts';
 import type { Cluster } from '../postgres/cluster.ts';
 import { dropDatabase } from '../postgres/databases.ts';
-import {
-  listDatabases,
-  listRoles,
-  listSchemas,
-  newestMigration,
-  type SchemaEntry,
-} from '../postgres/inventory.ts';
-import { asMember } from '../postgres/roles.ts';
+import { listDatabases, listRoles, listSchemas, type SchemaEntry } from '../postgres/inventory.ts';
+import { newestMigration } from '../postgres/ledger.ts';
 import { compare, type ClusterInventory, type Comparison } from './drift.ts';
 import { isolationOf } from './isolation/index.ts';
+import { printable } from '../postgres/printable.ts';
+import { servicePlaceOf } from './service-place.ts';
 import { markerPrefix, readMarker, tenantLock } from './names.ts';
 import type { PlaceContext, StepServices } from './step.ts';
 import { dropTenantRoles } from './tenant-roles.ts';
@@ -62,7 +58,7 @@ export async function reconcile(
   const dropped = await drop(cluster, comparison, options);
   const tenants = after.filter(({ source, settled }) => source === 'TENANT' && settled);
   const looked = ledger(tenants);
-  const versions = await wrongVersions(cluster, looked, signal);
+  const versions = await wrongVersions(cluster, looked, services, signal);
   await stillMine();
   const gone = new Set(dropped.map(({ tenantId }) => tenantId));
   const findings = [
@@ -175,35 +171,43 @@ function contextOf(
   };
 }
 
+// Of one ledger: its newest entry is asked for, and cut.
+const ledgerMaxBytes = 64 * 1024;
+const ledgerTimeoutMs = 5_000;
+
 /** Tenants whose own ledger of migrations says something else than the registry. */
 async function wrongVersions(
   cluster: Cluster,
   tenants: readonly Registered[],
+  { settings, tenantSessions }: StepServices,
   signal: AbortSignal,
 ): Promise<Drift[]> {
   const findings: Drift[] = [];
-  for (const tenant of tenants) {
-    const { databaseName, id, migrationVersion, ownerRole, schemaName } = tenant;
-    const version = await cluster
-      .inDatabase(
-        databaseName,
-        (client) =>
-          asMember(client, ownerRole === null ? [] : [ownerRole], () =>
-            newestMigration(client, schemaName ?? 'public'),
-          ),
-        signal,
+  for (const { databaseName, id: tenantId, migrationVersion, ownerRole, schemaName } of tenants) {
+    if (ownerRole === null) continue;
+    const database = { tenantId, databaseName, schemaName, ownerRole };
+    const version = await tenantSessions
+      .query(
+        servicePlaceOf(cluster, database, settings),
+        {
+          applicationName: 'tenantry reconcile',
+          statementTimeoutMs: ledgerTimeoutMs,
+          maxBytes: ledgerMaxBytes,
+          signal: AbortSignal.any([signal, AbortSignal.timeout(2 * ledgerTimeoutMs)]),
+        },
+        (client) => newestMigration(client, schemaName ?? 'public'),
       )
       // What keeps it from being asked is another finding, or passes.
       .catch(() => migrationVersion);
     signal.throwIfAborted();
     if (version === migrationVersion) continue;
-    const present = version === null ? 'has no migrations' : `is at ${version}`;
+    const present = version === null ? 'has no migrations' : `is at ${printable(version)}`;
     const expected = migrationVersion ?? 'none';
     findings.push({
       kind: 'WRONG_VERSION',
       objectType: schemaName === null ? 'DATABASE' : 'SCHEMA',
       objectName: schemaName === null ? databaseName : `${databaseName}.${schemaName}`,
-      tenantId: id,
+      tenantId,
       detail: `${present}; the registry has ${expected}`,
     });
   }

@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { recordSharedDatabase } from '../control/shared-databases.ts';
+import { groupRoleOf, recordGroupRole, recordSharedDatabase } from '../control/shared-databases.ts';
 import type { Cluster } from '../postgres/cluster.ts';
 import {
   closePublicSchema,
@@ -10,14 +10,16 @@ import {
   type DatabaseStrategy,
 } from '../postgres/databases.ts';
 import { codeOf, errorCodes } from '../postgres/error-codes.ts';
-import { identifierFromId } from '../postgres/identifiers.ts';
-import type { AdminClient } from '../postgres/roles.ts';
-import { sharedDatabaseMarker } from './names.ts';
+import { identifierFromId, quoteIdentifier } from '../postgres/identifiers.ts';
+import { createMarkedRole, type AdminClient } from '../postgres/roles.ts';
+import { groupRoleNames, sharedDatabaseMarker } from './names.ts';
 
 /** A database that holds tenants of SCHEMA isolation. */
 export interface SharedDatabase {
   readonly name: string;
   readonly marker: string;
+  /** Its members, the owner roles of its tenants, may connect; it may do nothing else and owns nothing. */
+  readonly groupRole: string;
 }
 
 /** The shared tenant databases, as an instance knows them. */
@@ -67,9 +69,31 @@ async function ensure(
     return found === null ? make(client, { id, name, marker, strategy }) : found.marker === marker;
   });
   if (!isOurs) return null;
-  // Nobody but the admin gets in before the first tenant has its schema.
+  // Only the admin gets in before the first tenant has its schema.
   await cluster.inDatabase(name, closePublicSchema);
-  return { name, marker };
+  const groupRole = await cluster.exclusively(`tenantry:shared:${id}`, (client) =>
+    ensureGroup(control, client, { id, name, marker }),
+  );
+  return { name, marker, groupRole };
+}
+
+/** Creates the group role of a shared database, under a name of its own where another one has the usual. */
+async function ensureGroup(
+  control: Knex,
+  client: AdminClient,
+  { id, marker, name }: { readonly id: string; readonly marker: string; readonly name: string },
+): Promise<string> {
+  const recorded = await groupRoleOf(control, id);
+  const names = recorded === null ? groupRoleNames(id) : [recorded];
+  for (const role of names) {
+    if (!(await createMarkedRole(client, role, marker))) continue;
+    await client.query(
+      `GRANT CONNECT, TEMPORARY ON DATABASE ${quoteIdentifier(name)} TO ${quoteIdentifier(role)}`,
+    );
+    await recordGroupRole(control, id, role);
+    return role;
+  }
+  throw new Error(`the role ${names.join(', ')} exists, and this control plane did not create it`);
 }
 
 /**
@@ -80,7 +104,10 @@ async function ensure(
  */
 async function make(
   client: AdminClient,
-  plan: SharedDatabase & { readonly id: string; readonly strategy: DatabaseStrategy },
+  plan: Omit<SharedDatabase, 'groupRole'> & {
+    readonly id: string;
+    readonly strategy: DatabaseStrategy;
+  },
 ): Promise<boolean> {
   const opaque = identifierFromId('shd_', plan.id);
   if ((await findDatabase(client, opaque)) === null) {

@@ -6,6 +6,7 @@ import type { KeyRing } from '../crypto/envelope.ts';
 import type { ConnectionAhead } from '../postgres/connection-ahead.ts';
 import { isolationOf } from './isolation/index.ts';
 import type { PlaceNames } from './isolation/isolation.ts';
+import { roleLayout } from './names.ts';
 import { operationSecretsPurpose, type OperationSecrets, type StepServices } from './step.ts';
 import { logInAhead } from './tenant-login.ts';
 
@@ -50,10 +51,11 @@ export function recipeHash({
   settings,
   tenantMigrations,
 }: Pick<StepServices, 'settings' | 'tenantMigrations'>): Buffer {
-  const { tenantConnectionLimit, tenantStatementTimeoutMs } = settings;
+  const { extensionsSchema, tenantConnectionLimit, tenantStatementTimeoutMs } = settings;
+  const parts = { extensionsSchema, tenantConnectionLimit, tenantStatementTimeoutMs, roleLayout };
   return createHash('sha256')
     .update(tenantMigrations.contentHash)
-    .update(JSON.stringify({ tenantConnectionLimit, tenantStatementTimeoutMs }))
+    .update(JSON.stringify(parts))
     .digest();
 }
 
@@ -83,7 +85,12 @@ export function createStandbyClaims(
       logIn(names) {
         const cluster = services.clusters.get(standby.cluster);
         if (cluster === undefined) return null;
-        const before = isolationOf(standby.isolation).readyLogin(cluster, standby, names);
+        const before = isolationOf(standby.isolation).readyLogin(
+          cluster,
+          standby,
+          names,
+          services.settings,
+        );
         if (before === null) return null;
         before.catch(() => undefined); // told to whoever uses the login
         const { operationId: id } = standby;

@@ -15,6 +15,7 @@ import type { Precedence } from './precedence.ts';
 import type { SharedDatabases } from './shared-databases.ts';
 import type { Templates } from './templates.ts';
 import type { TenantRights } from './tenant-rights.ts';
+import type { TenantSessions } from './tenant-session.ts';
 
 /** What was sealed into the operation when it was accepted, so that any instance can go on. */
 export interface OperationSecrets {
@@ -45,6 +46,7 @@ export interface StepServices {
   readonly keyRing: KeyRing;
   readonly queue: OperationQueue;
   readonly templates: Templates;
+  readonly tenantSessions: TenantSessions;
   readonly sharedDatabases: SharedDatabases;
   readonly neighbours: Neighbours;
   readonly rights: TenantRights;
@@ -63,6 +65,8 @@ export interface StepSettings extends NameSettings {
   readonly tenantConnectionLimit: number;
   /** Milliseconds; 0: no limit. */
   readonly tenantStatementTimeoutMs: number;
+  /** Of one statement of a tenant migration, too. */
+  readonly operationTimeoutSeconds: number;
   /** Days from a soft delete to the purge. */
   readonly deletionRetentionDays: number;
 }

@@ -24,16 +24,21 @@ import {
 } from '../postgres/databases.ts';
 import { identifierFromId, quoteIdentifier, quoteLiteral } from '../postgres/identifiers.ts';
 import { MigrationError, type MigrationSet } from '../postgres/migrations.ts';
-import { dropRoles, type AdminClient } from '../postgres/roles.ts';
-import { templateMarker } from './names.ts';
-import { migrateAs, takeOverPublicSchema } from './tenant-schema.ts';
+import { findUnmovable } from '../postgres/hand-over.ts';
+import { createServiceLogin, dropRoles, type AdminClient } from '../postgres/roles.ts';
+import { templateMarker, templateRoles, tenantLock } from './names.ts';
+import { migratePlace, takeOverPublicSchema } from './tenant-migrations.ts';
+import type { ServicePlace, TenantSessions } from './tenant-session.ts';
 
 export interface TemplatesOptions {
   readonly control: Knex;
   /** Id of the control plane. */
   readonly installation: string;
   readonly tenantMigrations: MigrationSet;
+  readonly tenantSessions: TenantSessions;
   readonly strategy: DatabaseStrategy;
+  /** Schema of the operator's extensions. */
+  readonly extensionsSchema: string;
   /** Milliseconds that the migrations of one template may take. */
   readonly migrationTimeoutMs: number;
   readonly log: Logger;
@@ -146,27 +151,30 @@ async function ensure(cluster: Cluster, options: TemplatesOptions): Promise<Temp
   return cluster.exclusively(templateLock, work, undefined, migrationTimeoutMs + 10_000);
 }
 
-// All on the one session that holds the lock: a second one, while the first waits for it, would hang
-// where few connections are allowed.
+// All of the admin's on the one session that holds the lock: a second one, while the first waits for it,
+// would hang where few connections are allowed.
 async function build(
   cluster: Cluster,
   client: AdminClient,
   options: TemplatesOptions,
 ): Promise<Template> {
-  const { control, installation, migrationTimeoutMs, tenantMigrations, strategy } = options;
+  const { control, installation, tenantMigrations, strategy } = options;
   const id = randomUUID();
+  const roles = templateRoles(id);
   const template = {
     id,
     cluster: cluster.name,
     databaseName: identifierFromId('tpl_', id),
-    ownerRole: identifierFromId('tpo_', id),
+    ownerRole: roles.owner,
     migrationVersion: tenantMigrations.version,
   };
   const marker = templateMarker(id, installation);
   await insertTemplate(control, { ...template, contentHash: tenantMigrations.contentHash });
   try {
-    await client.query(`CREATE ROLE ${quoteIdentifier(template.ownerRole)} NOLOGIN;
-      COMMENT ON ROLE ${quoteIdentifier(template.ownerRole)} IS ${quoteLiteral(marker)}`);
+    await client.query(`CREATE ROLE ${quoteIdentifier(roles.owner)} NOLOGIN;
+      COMMENT ON ROLE ${quoteIdentifier(roles.owner)} IS ${quoteLiteral(marker)}`);
+    const lock = tenantLock(id);
+    await createServiceLogin(client, roles, { marker, lock });
     await createClosedDatabase(client, { name: template.databaseName, strategy });
     await openDatabase(client, {
       name: template.databaseName,
@@ -177,13 +185,14 @@ async function build(
     await cluster.inDatabase(template.databaseName, (inside) =>
       takeOverPublicSchema(inside, template.ownerRole),
     );
-    await migrateAs(cluster, tenantMigrations, {
+    await fill(client, options, {
+      cluster,
       database: template.databaseName,
-      role: template.ownerRole,
-      admin: (work) => work(client),
-      signal: AbortSignal.timeout(migrationTimeoutMs),
+      searchPath: ['public', options.extensionsSchema],
+      ...roles,
+      marker,
+      lock,
     });
-    await cluster.inDatabase(template.databaseName, compact);
     await closeAsTemplate(client, template.databaseName);
   } catch (error) {
     await drop(client, template);
@@ -195,12 +204,58 @@ async function build(
   return { ...template, status: 'READY' };
 }
 
+// A statement of a rewrite reads a catalog's name and no more.
+const compactMaxBytes = 1024 * 1024;
+
+/**
+ * Migrates and compacts a new template.
+ *
+ * @throws MigrationError also for what could not be handed over to the tenants that are copied from it
+ */
+async function fill(
+  client: AdminClient,
+  options: TemplatesOptions,
+  place: ServicePlace,
+): Promise<void> {
+  const { migrationTimeoutMs: statementTimeoutMs, tenantMigrations, tenantSessions } = options;
+  const { cluster, database, owner } = place;
+  const admin: Cluster['admin'] = (work) => work(client);
+  const signal = AbortSignal.timeout(statementTimeoutMs);
+  await migratePlace(tenantSessions, tenantMigrations, {
+    place,
+    schema: null,
+    statementTimeoutMs,
+    admin,
+    signal,
+  });
+  const unmovable = await cluster.inDatabase(database, (inside) => findUnmovable(inside, owner));
+  if (unmovable !== null) {
+    throw new MigrationError(
+      null,
+      `the tenant migrations make ${unmovable} for the role that runs them, which cannot be handed over to a tenant`,
+    );
+  }
+  await tenantSessions.query(
+    place,
+    {
+      applicationName: 'tenantry template',
+      statementTimeoutMs,
+      maxBytes: compactMaxBytes,
+      admin,
+      signal,
+    },
+    (session) => compact(session, 'CONTENT'),
+  );
+  await cluster.inDatabase(database, (inside) => compact(inside, 'CATALOGS'));
+}
+
 async function drop(
   client: AdminClient,
-  template: Pick<Template, 'databaseName' | 'ownerRole'>,
+  template: Pick<Template, 'id' | 'databaseName'>,
 ): Promise<void> {
-  await dropDatabase(client, template.databaseName, [template.ownerRole]);
-  await dropRoles(client, [template.ownerRole]);
+  const { owner, service } = templateRoles(template.id);
+  await dropDatabase(client, template.databaseName, [service, owner]);
+  await dropRoles(client, [service, owner]);
 }
 
 function isTimeout(error: unknown): boolean {

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import type { TenantDatabase } from '../control/tenant-databases.ts';
 import { connectionOptions } from '../postgres/connection.ts';
+import { ownPlace } from '../postgres/pinned-settings.ts';
 import type { AheadOptions, ConnectionAhead } from '../postgres/connection-ahead.ts';
 import { passwordOf, type PlaceContext } from './step.ts';
 
@@ -22,6 +23,7 @@ export function tenantLoginOptions(context: LoginContext): pg.ClientConfig {
   return connectionOptions(connectionStringOf(context), {
     applicationName: 'tenantry verification',
     statementTimeoutMs: 30_000,
+    place: ownPlace,
   });
 }
 

@@ -1,29 +1,34 @@
 import { codeOf, errorCodes } from '../postgres/error-codes.ts';
 import {
-  createRolePair,
+  createTenantRoles,
   databasesWithRightsOf,
   dropOwned,
   dropRoles,
   existingRoles,
 } from '../postgres/roles.ts';
 import { scramVerifier } from '../postgres/scram.ts';
-import { tenantLock, tenantMarker } from './names.ts';
+import { searchPathOf, serviceRoleName, tenantLock, tenantMarker } from './names.ts';
 import { passwordOf, type PlaceContext } from './step.ts';
 
-/** Makes a tenant's owner and login role, or gives those that are there their settings again. */
+/** Creates a tenant's roles, or gives those that exist their settings again. */
 export async function makeTenantRoles(context: PlaceContext): Promise<void> {
   const { cluster, database, operation, signal, tenant } = context;
   const { installation, settings } = context.services;
   const verifier = await (context.findings.verifier ?? scramVerifier(passwordOf(context)));
   await cluster.admin(async (client) => {
     await context.stillHeld?.();
-    await createRolePair(
+    await createTenantRoles(
       client,
-      { owner: database.ownerRole, login: database.loginRole },
+      {
+        owner: database.ownerRole,
+        login: database.loginRole,
+        service: serviceRoleName(tenant.id),
+      },
       {
         verifier,
         connectionLimit: settings.tenantConnectionLimit,
         statementTimeoutMs: settings.tenantStatementTimeoutMs,
+        searchPath: searchPathOf(database, settings),
         marker: tenantMarker(tenant.id, operation.id, installation),
         lock: tenantLock(tenant.id),
       },

@@ -10,7 +10,10 @@ export async function openAdmin(database?: string): Promise<pg.Client & AdminCli
   const client = new pg.Client(database === undefined ? url : withDatabase(url, database));
   client.on('error', () => undefined); // some tests end its session
   await client.connect();
-  return Object.assign(client, { isSuperuser: true });
+  const { rows } = await client.query<{ version: number }>(
+    `SELECT current_setting('server_version_num')::int / 10000 AS version`,
+  );
+  return Object.assign(client, { isSuperuser: true, serverVersion: rows[0]!.version });
 }
 
 /** A name that nothing on the server has yet. */

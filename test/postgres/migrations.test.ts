@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { withDatabase } from '../control-template.ts';
+import { connectionOptions } from '../../src/postgres/connection.ts';
 import { isTransient } from '../../src/postgres/error-codes.ts';
 import { makeMigrationFolder, type MigrationFolder } from '../provisioning/migration-folders.ts';
 import {
@@ -35,6 +36,15 @@ afterEach(async () => {
 async function run(options: Partial<MigrateOptions> = {}): Promise<void> {
   const connection = { connectionString: withDatabase(inject('serverUrl'), database) };
   await migrate(await loadMigrations(folder.path), { connection, ...options });
+}
+
+/** Connection options whose session works as a role, as those of service logins do. */
+function workingAs(role: string): pg.ClientConfig {
+  return connectionOptions(withDatabase(inject('serverUrl'), database), {
+    applicationName: 'test',
+    statementTimeoutMs: 30_000,
+    place: { searchPath: ['public', 'extensions'], role },
+  });
 }
 
 async function tables(): Promise<string[]> {
@@ -224,9 +234,9 @@ describe('migrate', () => {
     await inside.query(
       `CREATE SCHEMA ledger AUTHORIZATION ${role}; GRANT ALL ON SCHEMA public TO ${role}`,
     );
-    await run({ role, ledgerSchema: 'ledger' });
+    await run({ connection: workingAs(role), ledgerSchema: 'ledger' });
     await inside.query('UPDATE ledger.knex_migrations_lock SET is_locked = 1');
-    await run({ role, ledgerSchema: 'ledger' });
+    await run({ connection: workingAs(role), ledgerSchema: 'ledger' });
     const { rows } = await inside.query(
       `SELECT DISTINCT schemaname AS schema, tableowner AS owner FROM pg_tables
        WHERE schemaname IN ('public', 'ledger') ORDER BY 1`,

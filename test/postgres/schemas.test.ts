@@ -14,6 +14,7 @@ let client: Session;
 let name: string;
 let owner: string;
 let login: string;
+const group = freshName('group');
 
 beforeAll(async () => {
   server = await openAdmin();
@@ -21,10 +22,13 @@ beforeAll(async () => {
   // Other suites look for open databases that carry a marker.
   await server.query(`REVOKE ALL ON DATABASE ${database.name} FROM PUBLIC`);
   client = await openAdmin(database.name);
+  await server.query(`CREATE ROLE ${group};
+    GRANT CONNECT, TEMPORARY ON DATABASE ${database.name} TO ${group}`);
 });
 afterAll(async () => {
   await client.end();
   await server.query(`DROP DATABASE ${database.name} WITH (FORCE)`);
+  await server.query(`DROP ROLE ${group}`);
   await server.end();
 });
 
@@ -40,7 +44,16 @@ afterEach(async () => {
   await client.query(`DROP ROLE ${login}, ${owner}`);
 });
 
-const place = () => ({ name, database, owner, login, marker, markerPrefix });
+const place = () => ({
+  name,
+  database,
+  owner,
+  login,
+  searchPath: [name, 'extensions'],
+  group,
+  marker,
+  markerPrefix,
+});
 
 /** Makes things in the schema as its owner role. */
 async function fill(sql: string): Promise<void> {

@@ -1,14 +1,15 @@
 import { tenantLoginOptions } from '../tenant-login.ts';
-import { migrateAs, takeOverPublicSchema } from '../tenant-schema.ts';
+import { migratePlace, takeOverPublicSchema } from '../tenant-migrations.ts';
+import { servicePlaceIn } from '../service-place.ts';
 import {
   createClosedDatabase,
   databaseSize,
   dropDatabase,
   findDatabase,
   openDatabase,
-  reassignOwned,
 } from '../../postgres/databases.ts';
 import { codeOf, errorCodes, isTransient, PassingError } from '../../postgres/error-codes.ts';
+import { handOver } from '../../postgres/hand-over.ts';
 import { revokeMembership, revokeMemberships } from '../../postgres/roles.ts';
 import {
   opaqueDatabaseName,
@@ -58,10 +59,11 @@ export const databaseIsolation: Isolation = {
 
   async migrate(context) {
     if (context.findings.migrationVersion !== undefined) return; // came from a current template
-    const { cluster, database, services, signal } = context;
-    await migrateAs(cluster, services.tenantMigrations, {
-      database: database.databaseName,
-      role: database.ownerRole,
+    const { services, signal } = context;
+    await migratePlace(services.tenantSessions, services.tenantMigrations, {
+      place: servicePlaceIn(context),
+      schema: null,
+      statementTimeoutMs: services.settings.operationTimeoutSeconds * 1000,
       signal,
     });
     context.findings.migrationVersion = services.tenantMigrations.version;
@@ -103,7 +105,7 @@ async function takeOverAsTenant(context: PlaceContext, contentOwner: string): Pr
   const { cluster, database, findings, signal } = context;
   findings.login?.discard(); // of an earlier try
   const login = cluster.connectInTurn(tenantLoginOptions(context), (client) =>
-    reassignOwned(client, contentOwner, database.ownerRole),
+    handOver(client, contentOwner, database.ownerRole),
   );
   findings.login = login;
   try {

@@ -38,7 +38,12 @@ export interface Isolation {
    * recorded of the tenant, so nothing that the next one who claims it would mind. Null: the login has
    * to wait for `create`.
    */
-  readyLogin(cluster: Cluster, standby: Standby, names: PlaceNames): Promise<unknown> | null;
+  readyLogin(
+    cluster: Cluster,
+    standby: Standby,
+    names: PlaceNames,
+    settings: NameSettings,
+  ): Promise<unknown> | null;
   /** Makes the place where the tenant's tables live, closed to everybody else. */
   create(context: PlaceContext): Promise<void>;
   /** Brings it to the newest tenant migration. */

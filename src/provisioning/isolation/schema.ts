@@ -14,11 +14,13 @@ import type { TenantDatabase } from '../../control/tenant-databases.ts';
 import {
   opaqueSchemaName,
   schemaNameFromSlug,
+  searchPathOf,
   tenantMarker,
   tenantMarkerPrefix,
 } from '../names.ts';
 import { StepFailure } from '../step.ts';
-import { migrateSchema } from '../tenant-schema.ts';
+import { servicePlaceIn } from '../service-place.ts';
+import { migratePlace } from '../tenant-migrations.ts';
 import type { Isolation } from './isolation.ts';
 
 /** A PostgreSQL schema for each tenant, in a database of the cluster that they share. */
@@ -37,8 +39,8 @@ export const schemaIsolation: Isolation = {
     schemaName: opaqueSchemaName(tenantId),
   }),
 
-  readyLogin: (cluster, { loginRole }, { schemaName }) =>
-    cluster.admin((client) => setSearchPath(client, loginRole, schemaName ?? '')),
+  readyLogin: (cluster, { loginRole }, names, settings) =>
+    cluster.admin((client) => setSearchPath(client, loginRole, searchPathOf(names, settings))),
 
   async create(context) {
     const { cluster, database, findings, operation, services, signal, tenant } = context;
@@ -54,6 +56,8 @@ export const schemaIsolation: Isolation = {
       database: shared,
       owner: database.ownerRole,
       login: database.loginRole,
+      searchPath: searchPathOf(database, services.settings),
+      group: shared.groupRole,
       marker: tenantMarker(tenant.id, operation.id, services.installation),
     };
     await cluster.inSharedDatabase(
@@ -84,13 +88,13 @@ export const schemaIsolation: Isolation = {
     );
   },
 
-  async migrate({ cluster, database, findings, operation, services, signal, tenant }) {
+  async migrate(context) {
+    const { database, findings, services, signal } = context;
     if (findings.migrationVersion !== undefined) return;
-    await migrateSchema(cluster, services.tenantMigrations, {
-      database: database.databaseName,
+    await migratePlace(services.tenantSessions, services.tenantMigrations, {
+      place: servicePlaceIn(context),
       schema: schemaNameOf(database),
-      role: database.ownerRole,
-      marker: tenantMarker(tenant.id, operation.id, services.installation),
+      statementTimeoutMs: services.settings.operationTimeoutSeconds * 1000,
       signal,
     });
     findings.migrationVersion = services.tenantMigrations.version;

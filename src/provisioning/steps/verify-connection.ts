@@ -1,4 +1,7 @@
 import type pg from 'pg';
+import { PassingError } from '../../postgres/error-codes.ts';
+import { revokeRoles } from '../../postgres/roles.ts';
+import { isTenantLogin } from '../names.ts';
 import { reportReach, type ReachReport, type RightsReport } from '../../postgres/access.ts';
 import type { TenantDatabase } from '../../control/tenant-databases.ts';
 import { isolationOf } from '../isolation/index.ts';
@@ -30,6 +33,7 @@ export async function verifyPlace(context: PlaceContext): Promise<void> {
     reachOf(context, expected.schema),
     rightsOf(context),
   ]);
+  await refuseGifts(context, rights);
   const problem = problemOf(reached, rights, context.database, expected);
   if (problem !== null) throw new StepFailure(problem);
 }
@@ -50,12 +54,34 @@ async function reachOf(context: PlaceContext, schema: string): Promise<ReachRepo
 }
 
 /** What the server's privilege functions say of its roles. */
-function rightsOf({ cluster, database, services }: PlaceContext): Promise<RightsReport> {
+async function rightsOf({ cluster, database, services }: PlaceContext): Promise<RightsReport> {
+  const shared =
+    database.isolation === 'SCHEMA'
+      ? await services.sharedDatabases.current(cluster, database.databaseName)
+      : null;
   return services.rights.report(cluster, {
     login: database.loginRole,
     owner: database.ownerRole,
     database: database.databaseName,
+    group: shared?.groupRole ?? null,
   });
+}
+
+/**
+ * Takes away memberships in other tenants' logins: before PostgreSQL 16 a role may make any other a
+ * member of itself, and no tenant's creation must fail by what another one does.
+ *
+ * @throws PassingError when there were some: what was found is asked again
+ */
+async function refuseGifts(
+  { cluster, database, signal }: PlaceContext,
+  { memberOf }: RightsReport,
+): Promise<void> {
+  const gifts = memberOf.filter(isTenantLogin);
+  if (gifts.length === 0) return;
+  const members = [database.loginRole, database.ownerRole];
+  await cluster.admin((client) => revokeRoles(client, gifts, members), signal);
+  throw new PassingError('another tenant had made it a member of its own login');
 }
 
 function problemOf(

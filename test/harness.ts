@@ -181,7 +181,7 @@ export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): P
         ),
         query<{ name: string }>(
           `SELECT rolname AS name FROM pg_roles JOIN control_plane.tenant_databases d
-           ON rolname IN (d.owner_role, d.login_role)`,
+           ON rolname IN (d.owner_role, d.login_role, 'svc_' || replace(d.tenant_id::text, '-', '_'))`,
         ),
       ]);
       return {
@@ -255,7 +255,12 @@ async function everythingMade(pool: pg.Pool): Promise<Leftovers> {
         UNION SELECT owner_role FROM control_plane.tenant_databases
         UNION SELECT login_role FROM control_plane.standbys
         UNION SELECT owner_role FROM control_plane.standbys
-        UNION SELECT owner_role FROM control_plane.templates)`,
+        UNION SELECT owner_role FROM control_plane.templates
+        UNION SELECT 'tps_' || replace(id::text, '-', '_') FROM control_plane.templates
+        UNION SELECT 'svc_' || replace(id::text, '-', '_') FROM (
+          SELECT tenant_id AS id FROM control_plane.tenant_databases
+          UNION SELECT id FROM control_plane.standbys) places
+        UNION SELECT group_role FROM control_plane.shared_databases)`,
   );
   return {
     databases: databases.rows.map((row) => row.name),

@@ -38,31 +38,36 @@ const questions: Readonly<Record<string, string>> = {
     SELECT 'template ' || id FROM control_plane.templates WHERE status <> 'READY'`,
   'a database or role that belongs to nothing': `
     WITH live AS (
-      SELECT tenant_id::text AS id, database_name, isolation, owner_role, login_role
+      SELECT tenant_id::text AS id, database_name, isolation, owner_role, login_role,
+          'svc_' || replace(tenant_id::text, '-', '_') AS service_role
         FROM control_plane.tenant_databases WHERE status <> 'DROPPED'
-      UNION ALL SELECT id::text, database_name, isolation, owner_role, login_role
+      UNION ALL SELECT id::text, database_name, isolation, owner_role, login_role,
+          'svc_' || replace(id::text, '-', '_')
         FROM control_plane.standbys
-      UNION ALL SELECT id::text, database_name, 'DATABASE', owner_role, NULL
+      UNION ALL SELECT id::text, database_name, 'DATABASE', owner_role, NULL,
+          'tps_' || replace(id::text, '-', '_')
         FROM control_plane.templates
-      UNION ALL SELECT id::text, database_name, 'DATABASE', NULL, NULL
+      UNION ALL SELECT id::text, database_name, 'DATABASE', group_role, NULL, NULL
         FROM control_plane.shared_databases),
     made AS (
       SELECT datname AS name, shobj_description(oid, 'pg_database') AS marker FROM pg_database
       UNION ALL SELECT rolname, shobj_description(oid, 'pg_authid') FROM pg_roles)
     SELECT name || ' ' || coalesce(marker, '(unmarked)') FROM made
-    WHERE (marker LIKE 'tenantry:1:%' OR name ~ '^(car|own|usr|tpl|tpo|shd|dbtools_tenant)_')
+    WHERE (marker LIKE 'tenantry:1:%' OR name ~ '^(car|own|usr|svc|tpl|tpo|tps|shd|dbtools_tenant|tenantry_tenants)_')
       AND (SELECT count(*) FROM live WHERE split_part(marker, ':', 4) = live.id
-        AND (name IN (owner_role, login_role) OR isolation = 'DATABASE' AND name = database_name)) <> 1`,
+        AND (name IN (owner_role, login_role, service_role) OR isolation = 'DATABASE' AND name = database_name)) <> 1`,
   'something recorded that is not there': `
     WITH wanted AS (
       SELECT 'database' AS kind, database_name AS name FROM control_plane.tenant_databases
         WHERE status <> 'DROPPED'
-      UNION SELECT 'role', unnest(ARRAY[owner_role, login_role])
+      UNION SELECT 'role', unnest(ARRAY[owner_role, login_role, 'svc_' || replace(tenant_id::text, '-', '_')])
         FROM control_plane.tenant_databases WHERE status <> 'DROPPED'
       UNION SELECT 'database', database_name FROM control_plane.standbys
-      UNION SELECT 'role', unnest(ARRAY[owner_role, login_role]) FROM control_plane.standbys
+      UNION SELECT 'role', unnest(ARRAY[owner_role, login_role,
+        'svc_' || replace(id::text, '-', '_')]) FROM control_plane.standbys
       UNION SELECT 'database', database_name FROM control_plane.templates
-      UNION SELECT 'role', owner_role FROM control_plane.templates)
+      UNION SELECT 'role', unnest(ARRAY[owner_role, 'tps_' || replace(id::text, '-', '_')])
+        FROM control_plane.templates)
     SELECT kind || ' ' || name FROM wanted
     WHERE NOT EXISTS (SELECT FROM pg_database WHERE kind = 'database' AND datname = name)
       AND NOT EXISTS (SELECT FROM pg_roles WHERE kind = 'role' AND rolname = name)`,
@@ -71,7 +76,7 @@ const questions: Readonly<Record<string, string>> = {
       aclexplode(coalesce(datacl, acldefault('d', datdba))) AS acl
     WHERE acl.grantee = 0 AND datname <> 'template0'`,
   'a session of a tenant': `SELECT usename || ' in ' || datname FROM pg_stat_activity
-    WHERE usename LIKE 'usr\\_%' OR datname ~ '^(car|dbtools_tenant|tpl|shd)_'
+    WHERE usename ~ '^(usr|svc|tps)_' OR datname ~ '^(car|dbtools_tenant|tpl|shd)_'
       AND backend_type = 'client backend'`,
   'an advisory lock': `SELECT l.pid::text || ' ' || a.application_name FROM pg_locks l
     JOIN pg_stat_activity a USING (pid)

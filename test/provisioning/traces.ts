@@ -38,7 +38,8 @@ export async function tracesOf(world: World, operationId: string): Promise<Trace
              ORDER BY 1) AS roles,
        ARRAY(SELECT application_name FROM pg_stat_activity
              WHERE datname IN (n.database_name, n.opaque) AND n.isolation = 'DATABASE'
-                OR usename IN (n.owner_role, n.login_role)) AS sessions,
+                OR usename IN (n.owner_role, n.login_role,
+                  'svc_' || replace(n.tenant_id::text, '-', '_'))) AS sessions,
        n.tenant_status AS status, n.status AS "databaseStatus",
        n.connection_string_encrypted AS sealed, n.secrets_encrypted AS secrets,
        n.operation_status AS "operationStatus",

@@ -18,6 +18,7 @@ import { createBatchRuns } from './provisioning/batch-runs.ts';
 import { createHealthChecks } from './provisioning/health.ts';
 import { createPlacement } from './provisioning/placement.ts';
 import { checkReadiness } from './provisioning/readiness.ts';
+import { createRoleNames } from './provisioning/role-names.ts';
 import { createRunner } from './provisioning/runner.ts';
 import { createScheduledRuns } from './provisioning/scheduled-runs.ts';
 import { createProvisioning } from './provisioning/service.ts';
@@ -130,6 +131,7 @@ async function build(
       failpoints,
       settings: { ...provisioning, ...tenants },
     },
+    roleNames: createRoleNames(clusters),
     placement: createPlacement({ clusters: configured.list, watch }),
     rules: { ...provisioning, ...tenants },
     apiKeyOverlapSeconds: provisioning.apiKeyOverlapSeconds,

@@ -13,6 +13,8 @@ export interface Registered {
   /** Null: it has no roles of its own. */
   readonly ownerRole: string | null;
   readonly loginRole: string | null;
+  /** Whether its service login has to exist: versions before made none. */
+  readonly hasService: boolean;
   readonly migrationVersion: string | null;
   /** Whether it has to be there, as nothing works on it at present. */
   readonly settled: boolean;
@@ -36,7 +38,7 @@ export async function listRegistered(
   const { rows } = await control.raw<{ rows: Registered[] }>(
     `SELECT 'TENANT' AS source, d.tenant_id AS id, d.isolation, d.database_name AS "databaseName",
        d.schema_name AS "schemaName", d.owner_role AS "ownerRole", d.login_role AS "loginRole",
-       d.migration_version AS "migrationVersion", d.status <> 'PENDING' AND o.id IS NULL AS settled,
+       d.role_layout > 0 AS "hasService", d.migration_version AS "migrationVersion", d.status <> 'PENDING' AND o.id IS NULL AS settled,
        CASE t.status WHEN 'ACTIVE' THEN true WHEN 'SUSPENDED' THEN false WHEN 'DELETED' THEN false
          END AS "mayLogIn",
        coalesce(o.status = 'COMPENSATING'
@@ -47,14 +49,14 @@ export async function listRegistered(
      WHERE d.cluster = :cluster AND d.status <> 'DROPPED'
      UNION ALL
      SELECT 'STANDBY', id, isolation, database_name, schema_name, owner_role, login_role,
-       migration_version, status = 'READY', true, false
+       false, migration_version, status = 'READY', true, false
      FROM control_plane.standbys WHERE cluster = :cluster
      UNION ALL
-     SELECT 'TEMPLATE', id, 'DATABASE', database_name, NULL, owner_role, NULL, migration_version,
+     SELECT 'TEMPLATE', id, 'DATABASE', database_name, NULL, owner_role, NULL, false, migration_version,
        status = 'READY', NULL, false
      FROM control_plane.templates WHERE cluster = :cluster
      UNION ALL
-     SELECT 'SHARED', s.id, 'SCHEMA', s.database_name, NULL, NULL, NULL, NULL,
+     SELECT 'SHARED', s.id, 'SCHEMA', s.database_name, NULL, NULL, NULL, false, NULL,
        EXISTS (SELECT FROM control_plane.tenant_databases d WHERE d.cluster = s.cluster
          AND d.database_name = s.database_name AND d.isolation = 'SCHEMA'
          AND d.status NOT IN ('PENDING', 'DROPPED')), NULL, false

@@ -2,6 +2,12 @@ import type { Knex } from 'knex';
 import { controlSchema, type Control } from './database.ts';
 import type { IsolationKind } from './tenants.ts';
 
+/**
+ * Version of what `createTenantRoles` makes: tenants of an earlier one are brought up to date by recovery,
+ * pooled databases and schemas before a tenant gets them.
+ */
+export const roleLayout = 1;
+
 export const tenantDatabaseStatuses = [
   'PENDING',
   'PROVISIONED',
@@ -144,9 +150,49 @@ export async function provisionTenantDatabases(
 const provisionStatement = `
   UPDATE ${controlSchema}.tenant_databases made
   SET status = 'PROVISIONED', connection_string_encrypted = given.url,
-    migration_version = given.version, updated_at = now()
+    migration_version = given.version, role_layout = ${roleLayout}, updated_at = now()
   FROM unnest(CAST(? AS uuid[]), CAST(? AS text[]), CAST(? AS text[])) AS given (id, url, version)
   WHERE made.tenant_id = given.id AND made.status = 'PENDING'`;
+
+/** A tenant database whose roles an older version made. */
+export type OutdatedRoles = Pick<
+  TenantDatabase,
+  'tenantId' | 'isolation' | 'databaseName' | 'schemaName' | 'ownerRole' | 'loginRole'
+>;
+
+/** Lists tenant databases of a cluster whose roles are of an older layout, by their ids. */
+export async function listOutdatedRoles(
+  control: Control,
+  cluster: string,
+  { after, limit }: { readonly after: string | null; readonly limit: number },
+): Promise<OutdatedRoles[]> {
+  const query = table(control)
+    .where({ cluster })
+    .where('role_layout', '<', roleLayout)
+    .whereNotIn('status', ['PENDING', 'DROPPED'])
+    .orderBy('tenant_id')
+    .limit(limit);
+  if (after !== null) void query.where('tenant_id', '>', after);
+  const { tenantId, isolation, databaseName, schemaName, ownerRole, loginRole } = columns;
+  return (await query.select({
+    tenantId,
+    isolation,
+    databaseName,
+    schemaName,
+    ownerRole,
+    loginRole,
+  })) as OutdatedRoles[];
+}
+
+/** Records that the roles of these tenants are up to date. */
+export async function recordRoleLayout(
+  control: Control,
+  tenantIds: readonly string[],
+): Promise<void> {
+  await table(control)
+    .whereRaw('tenant_id = ANY (?)', [tenantIds as string[]])
+    .update({ role_layout: roleLayout });
+}
 
 /** Records that the database is gone, which frees its name. Only after the drop was verified. */
 export async function releaseTenantDatabase(trx: Control, tenantId: string): Promise<void> {

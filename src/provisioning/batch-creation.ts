@@ -3,6 +3,7 @@ import { batchState, findBatch, type Batch, type BatchItem } from '../control/ba
 import { findIdempotencyRecord, listBatchApiKeys } from '../control/idempotency.ts';
 import { failure, type Failure } from '../errors.ts';
 import { inItem, type ItemReservation } from './batch-choice.ts';
+import { roleNameProblem } from './role-names.ts';
 import { reserveBatch } from './batch-reserve.ts';
 import type { BatchRuns, BatchSettings } from './batch-runs.ts';
 import { platformPartner, scopeOf } from './caller.ts';
@@ -52,6 +53,9 @@ export interface BatchCreationOptions extends Omit<CreationOptions, 'outcomes' |
   readonly maxTenantsPerBatch: number;
 }
 
+/** An item that can be reserved, or why it cannot. */
+type CheckedItem = ItemReservation | Pick<BatchItem, 'index' | 'failures'>;
+
 const batchTime = z.object({ provisionAt: provisionTime().nullish() });
 
 // An answer that waits comes at the latest this long after the last item's deadline.
@@ -79,7 +83,7 @@ export function createBatchCreation(options: BatchCreationOptions): CreateTenant
 
     const room = new Map<string, number>();
     for (;;) {
-      const checked = checkItems(request, input, room);
+      const checked = await refuseRoleNames(checkItems(request, input, room));
       const refusals = checked.filter((item) => 'failures' in item);
       const items = checked.flatMap((item) => ('failures' in item ? [] : [item]));
       const atomic = input.atomic ?? false;
@@ -111,12 +115,36 @@ export function createBatchCreation(options: BatchCreationOptions): CreateTenant
     }
   };
 
+  /** Refuses items whose schema would be called like a role of its cluster. */
+  async function refuseRoleNames(items: readonly CheckedItem[]): Promise<CheckedItem[]> {
+    const named = items.flatMap((item) =>
+      'command' in item && item.command.schemaName !== undefined
+        ? [{ cluster: item.cluster.name, index: item.index, name: item.command.schemaName }]
+        : [],
+    );
+    const clashing = new Map<number, string>();
+    for (const [cluster, ofCluster] of Map.groupBy(named, (one) => one.cluster)) {
+      const found = await options.roleNames.among(
+        cluster,
+        ofCluster.map(({ name }) => name),
+      );
+      for (const { index, name } of ofCluster) if (found.has(name)) clashing.set(index, name);
+    }
+    return items.map((item) => {
+      const { index } = item;
+      const name = clashing.get(index);
+      return name === undefined
+        ? item
+        : { index, failures: [inItem(roleNameProblem(name), index)] };
+    });
+  }
+
   /** Every item's problems at once, or where it goes. Clusters in `room` take no more than that. */
   function checkItems(
     request: Request,
     { atomic, provisionAt, tenants }: CreateTenantsBatchOptions,
     room: ReadonlyMap<string, number>,
-  ): (ItemReservation | Pick<BatchItem, 'index' | 'failures'>)[] {
+  ): CheckedItem[] {
     const placed = new Map<string, number>();
     return tenants.map((tenant, index) => {
       const { idempotencyKey, wait, ...own } = tenant;

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { environments, isolations } from '../control/tenants.ts';
 import { failure, type Failure } from '../errors.ts';
 import {
+  isProductRoleName,
   isReservedSchemaName,
   isReservedSlug,
   schemaNameFromSlug,
@@ -21,6 +22,8 @@ export interface CommandRules {
   readonly defaultFeatures: readonly string[];
   /** In front of the slug in generated names of schemas. */
   readonly schemaPrefix: string;
+  /** Schema of the operator's extensions. */
+  readonly extensionsSchema: string;
 }
 
 /** What has been checked of a `createTenant` input, defaults filled in. */
@@ -38,7 +41,7 @@ export function createTenantSchema(rules: CommandRules) {
       environment: optional(z.enum(environments)).transform((value) => value ?? 'PRODUCTION'),
       isolation: optional(z.enum(isolations)).transform((value) => value ?? 'DATABASE'),
       databaseNaming: optional(z.enum(databaseNamings)),
-      schemaName: optional(schemaName()),
+      schemaName: optional(schemaName(rules)),
       cluster: optional(text('cluster', 255)),
       partner: optional(text('partner', 255)),
       domain: optional(domain()),
@@ -186,7 +189,7 @@ function slug() {
   });
 }
 
-function schemaName() {
+function schemaName({ extensionsSchema }: CommandRules) {
   return z.string().check((context) => {
     const { value } = context;
     const problem =
@@ -196,7 +199,11 @@ function schemaName() {
           ? 'must be letters without marks, digits and _, not beginning with a digit'
           : isReservedSchemaName(value)
             ? 'is reserved (public, information_schema, and what begins with pg_, sb_, tpl_ or control_plane)'
-            : null;
+            : value.toLowerCase() === extensionsSchema.toLowerCase()
+              ? 'is reserved for the extensions of the shared database'
+              : isProductRoleName(value)
+                ? 'is reserved for roles of the product (postgres, what begins with tenantry, and names like own_ and an id)'
+                : null;
     if (problem !== null) {
       const shown = value.slice(0, maxIdentifierBytes);
       const message = `Invalid schema name: ${shown} (${problem})`;

@@ -12,6 +12,7 @@ import type { Outcomes } from './outcomes.ts';
 import type { Placement } from './placement.ts';
 import { refused, type Request, type TenantOutcome } from './request.ts';
 import type { ReserveServices } from './reservation.ts';
+import { roleNameProblem, type RoleNames } from './role-names.ts';
 import { reserveTenant, type ReserveOutcome } from './reserve.ts';
 
 export interface CreateTenantOptions extends CreateTenantInput {
@@ -21,6 +22,7 @@ export interface CreateTenantOptions extends CreateTenantInput {
 }
 
 export interface CreationOptions {
+  readonly roleNames: RoleNames;
   readonly reserve: ReserveServices;
   readonly outcomes: Outcomes;
   readonly placement: Placement;
@@ -65,6 +67,11 @@ export function createCreation(options: CreationOptions): CreateTenant {
     ];
     if ('failures' in parsed || failures.length > 0) return refused(...failures);
     const { command } = parsed;
+    if ('cluster' in place && command.schemaName !== undefined) {
+      const { schemaName } = command;
+      const names = await options.roleNames.among(place.cluster.name, [schemaName]);
+      if (names.has(schemaName)) return refused(roleNameProblem(schemaName));
+    }
 
     const full = new Set<string>();
     let outcome: ReserveOutcome;

@@ -2,7 +2,7 @@
 import type { Drift } from '../control/drift.ts';
 import type { Registered, Remains } from '../control/registered.ts';
 import type { DatabaseEntry, RoleEntry, SchemaEntry } from '../postgres/inventory.ts';
-import { readMarker } from './names.ts';
+import { readMarker, serviceRoleName } from './names.ts';
 
 /** What a cluster has, as far as it carries a marker or a registered name. */
 export interface ClusterInventory {
@@ -52,7 +52,10 @@ export function compare(inventory: ClusterInventory, views: RegistryViews): Comp
   const entries = entriesOf(inventory);
   const byName = new Map(entries.map((one) => [keyOf(one), one]));
 
-  const findings: Drift[] = settled.flatMap((one) => checkSettled(one, byName, inventory));
+  const groups = groupsOf(inventory, [...known.values()]);
+  const findings: Drift[] = settled.flatMap((one) =>
+    checkSettled(one, byName, inventory, groups.get(one.databaseName) ?? null),
+  );
   const forfeit = new Map<string, Remains>();
   const halfDropped: { name: string; remains: Remains }[] = [];
   const expected = new Set([...known.values()].flatMap(namesOf).map(keyOf));
@@ -133,7 +136,8 @@ function namesOf(one: Registered): Name[] {
     one.schemaName === null
       ? { objectType: 'DATABASE', objectName: one.databaseName }
       : { objectType: 'SCHEMA', objectName: `${one.databaseName}.${one.schemaName}` };
-  const roles = [one.ownerRole, one.loginRole].filter((role) => role !== null);
+  const service = one.loginRole === null ? null : serviceRoleName(one.id);
+  const roles = [one.ownerRole, one.loginRole, service].filter((role) => role !== null);
   return [place, ...roles.map((objectName): Name => ({ objectType: 'ROLE', objectName }))];
 }
 
@@ -142,6 +146,7 @@ function checkSettled(
   one: Registered,
   byName: ReadonlyMap<string, Entry>,
   { schemas }: ClusterInventory,
+  group: string | null,
 ): Drift[] {
   const tenantId = one.source === 'TENANT' ? one.id : null;
   return namesOf(one).flatMap((name): Drift[] => {
@@ -153,6 +158,7 @@ function checkSettled(
     });
     const found = byName.get(keyOf(name));
     if (found === undefined) {
+      if (isService(one, name) && !one.hasService) return []; // made by recovery, or when it is needed
       // Whether its database is missing is told of the database.
       if (name.objectType === 'SCHEMA' && !schemas.has(one.databaseName)) return [];
       return [about('MISSING', `${describe(one)} should have it`)];
@@ -162,7 +168,9 @@ function checkSettled(
     if (marking === null) problems.push(about('UNMARKED', 'carries no marker'));
     else if (marking.id !== one.id) problems.push(about('UNMARKED', 'carries another marker'));
     if (found.objectType === 'ROLE') {
-      problems.push(...roleProblems(one, found.entry).map((text) => about('WRONG_GRANTS', text)));
+      problems.push(
+        ...roleProblems(one, found.entry, group).map((text) => about('WRONG_GRANTS', text)),
+      );
       return problems;
     }
     if (found.objectType === 'DATABASE' && found.entry.halfDropped) {
@@ -196,17 +204,45 @@ function grantProblem(one: Registered, grantees: readonly string[]): string | nu
   return others.length === 0 ? null : `others have rights on it: ${others.join(', ')}`;
 }
 
-function roleProblems(one: Registered, role: RoleEntry): string[] {
+function isService(one: Registered, { objectName, objectType }: Name): boolean {
+  return objectType === 'ROLE' && objectName === serviceRoleName(one.id);
+}
+
+/** The roles whose members may connect to shared databases, by the names of these. */
+function groupsOf(
+  { roles }: ClusterInventory,
+  registered: readonly Registered[],
+): ReadonlyMap<string, string> {
+  const shared = new Map(
+    registered.flatMap(({ databaseName, id, source }) =>
+      source === 'SHARED' ? [[id, databaseName]] : [],
+    ),
+  );
+  return new Map(
+    roles.flatMap(({ marker, name }) => {
+      const marking = readMarker(marker);
+      const database = marking?.kind === 'shared' ? shared.get(marking.id) : undefined;
+      return database === undefined ? [] : [[database, name]];
+    }),
+  );
+}
+
+/** @param group the owner roles of tenants of a shared database are its members; null: there is none */
+function roleProblems(one: Registered, role: RoleEntry, group: string | null): string[] {
   const problems: string[] = [];
   if (role.excessRights.length > 0) problems.push(`it has ${role.excessRights.join(', ')}`);
   const isLogin = role.name === one.loginRole;
-  const allowed = isLogin ? [one.ownerRole] : [];
+  const isMember = isLogin || role.name === serviceRoleName(one.id);
+  const allowed: (string | null)[] = isMember ? [one.ownerRole] : [group];
   const others = role.memberOf.filter((name) => !allowed.includes(name));
   if (others.length > 0) problems.push(`it is a member of ${others.join(', ')}`);
-  if (isLogin && !role.memberOf.includes(one.ownerRole ?? '')) {
+  if (isMember && !role.memberOf.includes(one.ownerRole ?? '')) {
     problems.push('it is not a member of its owner role');
   }
-  if (!isLogin && role.canLogin) problems.push('an owner role may log in');
+  if (!isMember && group !== null && one.hasService && !role.memberOf.includes(group)) {
+    problems.push(`it is not a member of ${group}, and cannot connect`);
+  }
+  if (!isMember && role.canLogin) problems.push('an owner role may log in');
   if (isLogin && one.mayLogIn !== null && role.canLogin !== one.mayLogIn) {
     problems.push(role.canLogin ? 'it may log in, and must not' : 'it may not log in');
   }

@@ -94,12 +94,6 @@ export function serviceRoleName(tenantId: string): string {
   return identifierFromId('svc_', tenantId);
 }
 
-/**
- * Version of what `createTenantRoles` makes: tenants of an earlier one are brought up to date by recovery,
- * pooled databases and schemas before a tenant gets them.
- */
-export const roleLayout = 1;
-
 /** All roles that may log in as a tenant. */
 export function tenantLogins(database: {
   readonly tenantId: string;
@@ -146,10 +140,9 @@ export function schemaNameFromSlug(prefix: string, slug: string): string {
 
 export const schemaNamePattern = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 
-// PostgreSQL's own, and those of what this product creates: pooled schemas, templates, roles, its registry
-// and queue. A schema that is called like a role would be on the path of every session that looks up "$user".
-const reservedSchemaNames = ['public', 'information_schema', 'postgres', 'pgboss'];
-const reservedSchemaPrefixes = ['pg_', 'sb_', 'tpl_', 'control_plane', 'tenantry'];
+// PostgreSQL's own, and those of what this product makes: standbys, templates, its registry and queue.
+const reservedSchemaNames = ['public', 'information_schema'];
+const reservedSchemaPrefixes = ['pg_', 'sb_', 'tpl_', 'control_plane'];
 const roleNamePattern = /^(own|usr|svc|tpo|tps)_[0-9a-f]{8}(_[0-9a-f]{4}){3}_[0-9a-f]{12}$/;
 
 /** Whether a role is called like one that a tenant logs in as. */
@@ -162,14 +155,27 @@ export function isReservedSchemaName(name: string): boolean {
   const lower = name.toLowerCase();
   return (
     reservedSchemaNames.includes(lower) ||
-    reservedSchemaPrefixes.some((prefix) => lower.startsWith(prefix)) ||
-    roleNamePattern.test(lower)
+    reservedSchemaPrefixes.some((prefix) => lower.startsWith(prefix))
   );
+}
+
+/**
+ * Whether a schema would be called like a role of the product, in whatever case: it would be on the path of
+ * every session of that role that looks up "$user".
+ */
+export function isProductRoleName(name: string): boolean {
+  const lower = name.toLowerCase();
+  return lower.startsWith('tenantry') || lower === 'postgres' || roleNamePattern.test(lower);
 }
 
 /** Whether the schema of the operator's extensions may be called so. */
 export function isExtensionsSchema(name: string): boolean {
-  return schemaNamePattern.test(name) && name.length <= 63 && !isReservedSchemaName(name);
+  return (
+    schemaNamePattern.test(name) &&
+    name.length <= 63 &&
+    !isReservedSchemaName(name) &&
+    !isProductRoleName(name)
+  );
 }
 
 /** Whether a prefix leaves room for a slug, and none makes a reserved name with it. */

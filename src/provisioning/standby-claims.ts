@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import type { Knex } from 'knex';
 import { claimStandby, claimStandbys, type Standby } from '../control/standbys.ts';
 import type { IsolationKind } from '../control/tenants.ts';
+import { roleLayout } from '../control/tenant-databases.ts';
 import type { KeyRing } from '../crypto/envelope.ts';
 import type { ConnectionAhead } from '../postgres/connection-ahead.ts';
 import { isolationOf } from './isolation/index.ts';
 import type { PlaceNames } from './isolation/isolation.ts';
-import { roleLayout } from './names.ts';
 import { operationSecretsPurpose, type OperationSecrets, type StepServices } from './step.ts';
 import { logInAhead } from './tenant-login.ts';
 

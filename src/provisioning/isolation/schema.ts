@@ -6,6 +6,7 @@ import {
   createSchema,
   dropSchema,
   findSchema,
+  joinGroup,
   renameSchema,
   schemaSize,
   setSearchPath,
@@ -60,6 +61,9 @@ export const schemaIsolation: Isolation = {
       group: shared.groupRole,
       marker: tenantMarker(tenant.id, operation.id, services.installation),
     };
+    // Beside what has to be waited for anyway; a name that the caller chose was looked up before.
+    const roles = cluster.admin((client) => existingRoles(client, [place.name]), signal);
+    roles.catch(() => undefined);
     await cluster.inSharedDatabase(
       shared.name,
       async (client) => {
@@ -68,7 +72,11 @@ export const schemaIsolation: Isolation = {
           if (await renamed(client, place)) return;
         }
         const found = await findSchema(client, place.name);
-        if (found?.marker?.startsWith(tenantMarkerPrefix(tenant.id)) === true) return;
+        if (found?.marker?.startsWith(tenantMarkerPrefix(tenant.id)) === true) {
+          // Of a run that was cut off, or made by a version whose tenants were no members of a group.
+          await client.query(joinGroup(place, client.serverVersion));
+          return;
+        }
         if (found !== null) {
           throw new StepFailure(
             'a schema of this name exists in the shared database and is not ours',
@@ -86,6 +94,9 @@ export const schemaIsolation: Isolation = {
       },
       signal,
     );
+    if ((await roles).has(place.name)) {
+      throw new StepFailure('a role of the cluster has the name of the schema');
+    }
   },
 
   async migrate(context) {

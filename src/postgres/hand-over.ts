@@ -6,19 +6,37 @@ import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
  * rights with them, by `REASSIGN OWNED`; policies and default privileges, which that leaves alone, one by
  * one. The session works as a member of both roles.
  *
- * @throws Error naming what still refers to `from`
+ * @returns what still refers to `from`, at most ten, as `type identity`: nothing, unless others than the
+ *   migrations of a template have worked in the database
  */
-export async function handOver(client: pg.ClientBase, from: string, to: string): Promise<void> {
+export async function handOver(
+  client: pg.ClientBase,
+  from: string,
+  to: string,
+): Promise<readonly string[]> {
   const role = quoteIdentifier(from);
   // One round trip for what most templates come to: nothing but owners.
   const [, left] = (await client.query(
     `REASSIGN OWNED BY ${role} TO ${quoteIdentifier(to)}; ${countReferences(from)}`,
   )) as unknown as [unknown, pg.QueryResult<{ references: number }>];
-  if ((left.rows[0]?.references ?? 0) === 0) return;
+  if ((left.rows[0]?.references ?? 0) === 0) return [];
   await movePolicies(client, from, to);
   await moveDefaultPrivileges(client, from, to);
-  const found = await describeReferences(client, from);
-  if (found.length > 0) throw new Error(`${found.join(', ')} still refers to the role ${from}`);
+  return describeReferences(client, from);
+}
+
+/**
+ * The same for a database that no tenant has worked in yet.
+ *
+ * @throws Error naming what still refers to `from`
+ */
+export async function handOverWhole(
+  client: pg.ClientBase,
+  from: string,
+  to: string,
+): Promise<void> {
+  const left = await handOver(client, from, to);
+  if (left.length > 0) throw new Error(`${left.join(', ')} still refers to the role ${from}`);
 }
 
 const isReference = (roleId: string): string => `
@@ -31,8 +49,19 @@ function countReferences(role: string): string {
     WHERE ${isReference(`${literal}::pg_catalog.regrole`)}`;
 }
 
-/** What in the connected database refers to a role, at most ten, as `type identity`. */
-export async function describeReferences(client: pg.ClientBase, role: string): Promise<string[]> {
+/** Roles whose name begins with `prefix` and to which something in the connected database refers. */
+export async function rolesReferredTo(client: pg.ClientBase, prefix: string): Promise<string[]> {
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles role
+     WHERE pg_catalog.starts_with(rolname::pg_catalog.text, $1) AND EXISTS (
+       SELECT FROM pg_catalog.pg_shdepend WHERE ${isReference('role.oid')})`,
+    [prefix],
+  );
+  return rows.map(({ name }) => name);
+}
+
+/** What in the connected database refers to a role, at most ten. */
+async function describeReferences(client: pg.ClientBase, role: string): Promise<string[]> {
   const { rows } = await client.query<{ what: string }>(
     `SELECT pg_catalog.left(pg_catalog.format('%s %s', i.type, i.identity), 200) AS what
      FROM pg_catalog.pg_shdepend,

@@ -99,6 +99,17 @@ export function joinGroup(
   return `GRANT ${quoteIdentifier(group)} TO ${quoteIdentifier(owner)}${options}`;
 }
 
+/** Takes from roles what they were given on a database of the admin's. */
+export async function revokeOnDatabase(
+  client: pg.ClientBase,
+  database: string,
+  roles: readonly string[],
+): Promise<void> {
+  await client.query(
+    `REVOKE ALL ON DATABASE ${quoteIdentifier(database)} FROM ${roles.map(quoteIdentifier).join(', ')}`,
+  );
+}
+
 // Advisory locks are no good here: they belong to a database, and whoever may connect to it may take
 // them, other tenants too. A comment locks what it is put on against other comments, all over the
 // server and until the transaction ends, and only its owner or administrator gets that far.

@@ -78,10 +78,13 @@ export function tenantRoles(tenantId: string, loginId: string): { owner: string;
   return { owner: identifierFromId('own_', tenantId), login: identifierFromId('usr_', loginId) };
 }
 
+/** Beginning of the names of templates' owner roles. */
+export const templateOwnerPrefix = 'tpo_';
+
 /** Roles of a template, named like a tenant's: it has no login of its own. */
 export function templateRoles(templateId: string): { owner: string; service: string } {
   return {
-    owner: identifierFromId('tpo_', templateId),
+    owner: identifierFromId(templateOwnerPrefix, templateId),
     service: identifierFromId('tps_', templateId),
   };
 }

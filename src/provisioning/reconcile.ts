@@ -1,3 +1,4 @@
+import type { Logger } from 'pino';
 import { replaceDrift, type Drift } from '../control/drift.ts';
 import {
   findRemains,
@@ -14,6 +15,7 @@ import { isolationOf } from './isolation/index.ts';
 import { printable } from '../postgres/printable.ts';
 import { servicePlaceOf } from './service-place.ts';
 import { markerPrefix, readMarker, tenantLock } from './names.ts';
+import { upgradeRoles } from './role-upgrade.ts';
 import type { PlaceContext, StepServices } from './step.ts';
 import { dropTenantRoles } from './tenant-roles.ts';
 
@@ -24,6 +26,7 @@ export interface ReconcileOptions {
   /** Prolongs the turn of whoever compares; rejects when it is another one's. */
   readonly stillMine: () => Promise<void>;
   readonly onDropError: (remains: Remains, error: unknown) => void;
+  readonly log: Logger;
   readonly signal: AbortSignal;
 }
 
@@ -47,6 +50,7 @@ export async function reconcile(
   const { services, graceSeconds, signal, stillMine } = options;
   const { control, failpoints, installation } = services;
   await failpoints.reach('reconcile:before');
+  await upgradeRoles(cluster, options);
   const before = await listRegistered(control, cluster.name, graceSeconds);
   const inventory = await takeInventory(cluster, before, signal);
   await stillMine();

@@ -73,6 +73,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         {
           services,
           graceSeconds,
+          log,
           stillMine: async () => {
             signal.throwIfAborted();
             if (!(await keepReconcile(control, turn))) {

@@ -1,10 +1,11 @@
 import type { Cluster } from '../postgres/cluster.ts';
 import { codeOf, errorCodes } from '../postgres/error-codes.ts';
-import { handOver } from '../postgres/hand-over.ts';
+import { handOver, handOverWhole, rolesReferredTo } from '../postgres/hand-over.ts';
 import { quoteIdentifier } from '../postgres/identifiers.ts';
 import { migrate, type MigrationSet } from '../postgres/migrations.ts';
 import { asMember, type AdminClient } from '../postgres/roles.ts';
 import { ownedElsewhere } from '../postgres/schemas.ts';
+import { templateOwnerPrefix } from './names.ts';
 import type { ServicePlace, TenantSessions } from './tenant-session.ts';
 
 /**
@@ -20,7 +21,10 @@ export async function takeOverPublicSchema(
   known: string | null = null,
 ): Promise<void> {
   const present = known ?? (await ownerOfPublicSchema(client));
-  if (present === owner) return;
+  if (present === owner) {
+    await takeOverFromTemplates(client, owner); // an earlier run may have come as far as this
+    return;
+  }
   if (present === undefined || present === 'pg_database_owner') {
     await asMember(client, [owner], async () => {
       await client.query(`CREATE SCHEMA IF NOT EXISTS public`);
@@ -28,7 +32,7 @@ export async function takeOverPublicSchema(
     });
     return;
   }
-  await asMember(client, [present, owner], () => handOver(client, present, owner));
+  await asMember(client, [present, owner], () => handOverWhole(client, present, owner));
 }
 
 async function ownerOfPublicSchema(client: AdminClient): Promise<string | undefined> {
@@ -37,6 +41,16 @@ async function ownerOfPublicSchema(client: AdminClient): Promise<string | undefi
      FROM pg_catalog.pg_namespace WHERE nspname = 'public'`,
   );
   return rows[0]?.owner;
+}
+
+/**
+ * Hands over what in the connected database still refers to templates' roles: versions before left default
+ * privileges and policies with them.
+ */
+export async function takeOverFromTemplates(client: AdminClient, owner: string): Promise<void> {
+  for (const role of await rolesReferredTo(client, templateOwnerPrefix)) {
+    await asMember(client, [role, owner], () => handOver(client, role, owner));
+  }
 }
 
 export interface MigrateTarget {

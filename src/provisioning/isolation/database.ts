@@ -9,7 +9,7 @@ import {
   openDatabase,
 } from '../../postgres/databases.ts';
 import { codeOf, errorCodes, isTransient, PassingError } from '../../postgres/error-codes.ts';
-import { handOver } from '../../postgres/hand-over.ts';
+import { handOverWhole } from '../../postgres/hand-over.ts';
 import { revokeMembership, revokeMemberships } from '../../postgres/roles.ts';
 import {
   opaqueDatabaseName,
@@ -105,7 +105,7 @@ async function takeOverAsTenant(context: PlaceContext, contentOwner: string): Pr
   const { cluster, database, findings, signal } = context;
   findings.login?.discard(); // of an earlier try
   const login = cluster.connectInTurn(tenantLoginOptions(context), (client) =>
-    handOver(client, contentOwner, database.ownerRole),
+    handOverWhole(client, contentOwner, database.ownerRole),
   );
   findings.login = login;
   try {

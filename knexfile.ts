@@ -24,7 +24,7 @@ const migrationSource: Knex.MigrationSource<MigrationFile> = {
 
 const config: Knex.Config = {
   client: 'pg',
-  connection: { ...connectionOptions(url, session), query_timeout: 0 } as Knex.PgConnectionConfig,
+  connection: connectionOptions(url, session) as Knex.PgConnectionConfig,
   migrations: { migrationSource, schemaName: controlSchema },
 };
 

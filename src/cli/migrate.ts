@@ -24,7 +24,7 @@ async function migrate(role: string | undefined): Promise<string> {
   }
   const session = { applicationName: 'tenantry migrate', statementTimeoutMs: 0 };
   // A migration may take its time: somebody is watching, and can stop it.
-  const connection = { ...connectionOptions(url, session), statement_timeout: 0, query_timeout: 0 };
+  const connection = connectionOptions(url, session);
   await migrateControl(connection, folder);
   const { version, files } = await loadMigrations(folder);
   const control = openControl({ connection, poolMax: 2, poolTimeoutMs: 10_000 });

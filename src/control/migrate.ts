@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { withoutTimeouts } from '../postgres/connection.ts';
 import { withClient } from '../postgres/session.ts';
 import { quoteIdentifier } from '../postgres/identifiers.ts';
 import { loadMigrations, migrate, type MigrationSet } from '../postgres/migrations.ts';
@@ -22,7 +23,7 @@ export async function migrateControl(
   folder: string,
 ): Promise<string | null> {
   const set = await loadMigrations(folder);
-  await withClient({ ...connection, statement_timeout: 0, query_timeout: 0 }, async (client) => {
+  await withClient(withoutTimeouts(connection), async (client) => {
     // A role that may change no table needs none changed, once the owner has migrated.
     if (await isNewest(client, set)) return;
     await client.query('SELECT pg_advisory_lock($1::bigint)', [BigInt(migrationLock).toString()]);

@@ -29,7 +29,7 @@ export interface SessionOptions {
  * @throws Error when the text is no connection string
  */
 export function connectionOptions(url: string, session: SessionOptions): pg.ClientConfig {
-  const { place = adminPlace, version = 0, lockTimeoutMs = 0 } = session;
+  const { place = adminPlace, version = 0, lockTimeoutMs = 0, statementTimeoutMs } = session;
   const parsed = new URL(url);
   if (parsed.searchParams.has('sslmode')) parsed.searchParams.set('uselibpqcompat', 'true');
   return {
@@ -38,10 +38,14 @@ export function connectionOptions(url: string, session: SessionOptions): pg.Clie
     keepAlive: true,
     connectionTimeoutMillis: 10_000,
     // Both sides know the limit: with one side alone, the server goes on after the client gave up.
-    statement_timeout: session.statementTimeoutMs,
-    query_timeout: session.statementTimeoutMs === 0 ? 0 : session.statementTimeoutMs + 5_000,
-    options: pinnedOptions(place, { version, lockTimeoutMs }),
+    query_timeout: statementTimeoutMs === 0 ? 0 : statementTimeoutMs + 5_000,
+    options: pinnedOptions(place, { version, lockTimeoutMs, statementTimeoutMs }),
   };
+}
+
+/** The same options for work that takes as long as it takes, as migrations of the control plane do. */
+export function withoutTimeouts(config: pg.ClientConfig): pg.ClientConfig {
+  return { ...config, query_timeout: 0, options: `${config.options ?? ''} -c statement_timeout=0` };
 }
 
 /** How tenants reach a server, where that differs from how its admin does. */

@@ -35,6 +35,7 @@ const pinned: Readonly<Record<string, string>> = {
   synchronous_commit: 'on',
   default_tablespace: '',
   default_table_access_method: 'heap',
+  idle_in_transaction_session_timeout: '0',
   idle_session_timeout: '0',
   jit: 'off',
   quote_all_identifiers: 'off',
@@ -61,7 +62,11 @@ const pinnedSince: readonly {
  */
 export function pinnedOptions(
   place: SessionPlace,
-  { version = 0, lockTimeoutMs = 0 }: { version?: number; lockTimeoutMs?: number } = {},
+  {
+    version = 0,
+    lockTimeoutMs = 0,
+    statementTimeoutMs = 0,
+  }: { version?: number; lockTimeoutMs?: number; statementTimeoutMs?: number } = {},
 ): string {
   const { role, searchPath } = place;
   const settings = {
@@ -70,6 +75,8 @@ export function pinnedOptions(
       pinnedSince.filter((one) => version >= one.version).map(({ name, value }) => [name, value]),
     ),
     lock_timeout: String(lockTimeoutMs),
+    // node-postgres leaves out what is 0: so it is here that "no limit" is said.
+    statement_timeout: String(statementTimeoutMs),
     ...(searchPath === null ? {} : { search_path: searchPath.map(quoteIdentifier).join(',') }),
     ...(role === null ? {} : { role }),
   };

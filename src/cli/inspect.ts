@@ -16,12 +16,16 @@ import { withClient } from '../postgres/session.ts';
 import { connectionOptions } from '../postgres/connection.ts';
 import { ownPlace } from '../postgres/pinned-settings.ts';
 import { quoteIdentifier } from '../postgres/identifiers.ts';
+import { printable } from '../postgres/printable.ts';
 import { looksLikeUuid } from '../provisioning/names.ts';
 import { connectionStringPurpose } from '../provisioning/steps/encrypt-credentials.ts';
 import { keyRingOf, withControl } from './with-control.ts';
 
 const session = { applicationName: 'tenantry inspect', statementTimeoutMs: 10_000 };
 const ownSession = { ...session, place: ownPlace };
+// What a tenant's place says is the tenant's: names are shown escaped, and no more of them than fit a page.
+const limits = { maxBytes: 256 * 1024 };
+const tablesShown = 50;
 
 await withControl('inspect', async ({ control, config, url }) => {
   const name = process.argv[2];
@@ -62,7 +66,7 @@ async function show(
 
   const ring = await keyRingOf(config);
   const own = connectionOptions(ring.open(sealed, connectionStringPurpose, tenant.id), ownSession);
-  line('Tables', await outcomeOf(() => withClient(own, tablesOf)));
+  line('Tables', await outcomeOf(() => withClient(own, tablesOf, limits)));
 
   console.log('\nWith the tenant’s own credentials:');
   const order = { field: 'CREATED_AT', descending: true } as const;
@@ -73,12 +77,12 @@ async function show(
   );
   const names = [database.databaseName, controlDatabase, 'postgres', 'template1'];
   for (const name of new Set([...names, ...others.map((other) => other.databaseName)])) {
-    line(`  ${name}`, await outcomeOf(() => withClient({ ...own, database: name }, hello)));
+    line(`  ${name}`, await outcomeOf(() => withClient({ ...own, database: name }, hello, limits)));
   }
   for (const { schemaName } of [database, ...others.filter((other) => isBeside(other, database))]) {
     if (schemaName === null) continue;
     const outcome = await outcomeOf(() =>
-      withClient(own, (client) => lookInto(client, schemaName)),
+      withClient(own, (client) => lookInto(client, schemaName), limits),
     );
     line(`  schema ${schemaName}`, outcome);
   }
@@ -97,10 +101,13 @@ async function lookInto(client: pg.Client, schemaName: string): Promise<string> 
 
 async function tablesOf(client: pg.Client): Promise<string> {
   const { rows } = await client.query<{ name: string }>(
-    `SELECT tablename AS name FROM pg_tables
-     WHERE schemaname = current_schema() AND NOT starts_with(tablename, 'knex_') ORDER BY 1`,
+    `SELECT tablename AS name FROM pg_catalog.pg_tables
+     WHERE schemaname = pg_catalog.current_schema()
+       AND NOT pg_catalog.starts_with(tablename::pg_catalog.text, 'knex_')
+     ORDER BY 1 LIMIT ${tablesShown + 1}`,
   );
-  return rows.map((row) => row.name).join(', ');
+  const names = rows.slice(0, tablesShown).map((row) => row.name);
+  return [...names, ...(rows.length > tablesShown ? ['…'] : [])].join(', ');
 }
 
 async function hello(client: pg.Client): Promise<string> {
@@ -118,5 +125,5 @@ async function outcomeOf(connect: () => Promise<string>): Promise<string> {
 }
 
 function line(label: string, text: string): void {
-  console.log(`${label.padEnd(46)} ${text}`);
+  console.log(`${printable(label).padEnd(46)} ${printable(text)}`);
 }

@@ -76,7 +76,7 @@ export async function inspectServer(
     return missing === null ? { identity } : wrong(missing);
   };
   try {
-    return await withClient(options, ask, signal);
+    return await withClient(options, ask, { signal });
   } catch (error) {
     return { problem: explain(error, place, options), kind: kindOf(error) };
   }

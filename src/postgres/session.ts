@@ -39,16 +39,13 @@ export interface SessionRun {
   readonly onConnectError?: ((error: unknown) => void) | undefined;
 }
 
-/**
- * Connects, runs `work`, and ends the connection whatever happens: it is gone when this settles. When
- * `signal` aborts, the connection is cut.
- */
+/** Connects, runs `work`, and ends the connection whatever happens: it is gone when this settles. */
 export async function withClient<T>(
   config: pg.ClientConfig,
   work: (client: pg.Client) => Promise<T>,
-  signal?: AbortSignal,
+  run?: SessionRun,
 ): Promise<T> {
-  const session = runSession(config, work, { signal });
+  const session = runSession(config, work, run);
   try {
     return await session.result;
   } finally {

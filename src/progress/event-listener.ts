@@ -41,7 +41,7 @@ export function createEventListener(options: EventListenerOptions): EventListene
             listenOn(client, () => {
               failures = 0;
             }),
-          closing.signal,
+          { signal: closing.signal },
         );
       } catch (error) {
         if (isClosing()) return;

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type World } from '../harness.ts';
-import { makeTenant, sealedConnection, type Made } from '../provisioning/tenants.ts';
+import { asTenant, makeTenant, sealedConnection, type Made } from '../provisioning/tenants.ts';
 import { runCli, startCli } from './run.ts';
 
 let world: World;
@@ -57,6 +57,18 @@ describe('npm run inspect', () => {
     const { schemaName } = shared.tenant.database;
     expect(saidOf(stdout, 'Schema')).toBe(schemaName);
     expect(saidOf(stdout, `schema ${schemaName!}`)).toBe('opens');
+  });
+
+  test('shows names of tables so that none of them can act on a terminal', async () => {
+    await asTenant(world, shared.tenant.id, (client) =>
+      client.query(String.raw`CREATE TABLE U&"a\001b[31m\0007\000a\202e" ()`),
+    );
+    const { stdout } = await runCli('inspect', settings(), [shared.tenant.id]);
+    expect(saidOf(stdout, 'Tables')).toBe(
+      String.raw`a\u{1b}[31m\u{7}\u{a}\u{202e}, activity_log, settings`,
+    );
+    // eslint-disable-next-line no-control-regex -- what must not be there
+    expect(stdout).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f]/);
   });
 
   test('says that there is no such tenant', async () => {

@@ -198,7 +198,7 @@ export function openCluster(options: ClusterOptions): Cluster {
     return outcome.promise;
   }
 
-  async function asAdmin<C extends pg.ClientBase>(client: C): Promise<C & AdminClient> {
+  async function asAdmin(client: pg.ClientBase): Promise<AdminClient> {
     server ??= await askServer(client);
     return Object.assign(client, {
       isSuperuser: server.isSuperuser,

@@ -89,7 +89,7 @@ export function createTenantSessions(control: Knex): TenantSessions {
     work: (login: ServiceLogin) => Promise<T>,
   ): Promise<T> {
     const { cluster, service: role } = place;
-    const { admin = (act, signal) => cluster.admin(act, signal) } = options;
+    const admin: Cluster['admin'] = options.admin ?? ((act, until) => cluster.admin(act, until));
     const held = { cluster: cluster.name, role, holder: randomUUID() };
     const over = new AbortController();
     const signal =
@@ -154,14 +154,14 @@ export function createTenantSessions(control: Knex): TenantSessions {
     use,
 
     query(place, options, work) {
-      return use(place, options, ({ config, connected, signal }) =>
+      return use(place, options, (login) =>
         place.cluster.withLogin(
-          config,
+          login.config,
           async (client) => {
-            await connected(client);
+            await login.connected(client);
             return work(client);
           },
-          signal,
+          login.signal,
           options.maxBytes,
         ),
       );

@@ -57,11 +57,12 @@ describe.each(['superuser', 'limited'] as const)('Query.tenantHealth as a %s', (
       }
       const found = await healthOf(...hanging, other);
       expect(found.slice(0, 4)).toEqual(
-        hanging.map(() =>
-          expect.objectContaining({
-            status: 'ERROR',
-            error: expect.stringMatching(/^It did not answer/) as string,
-          }),
+        hanging.map(
+          () =>
+            expect.objectContaining({
+              status: 'ERROR',
+              error: expect.stringMatching(/^It did not answer/) as string,
+            }) as Health,
         ),
       );
       expect(found[4]).toMatchObject(healthy);

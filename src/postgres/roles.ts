@@ -63,21 +63,6 @@ export async function createRolePair(
   }
 }
 
-/** Lets a role log in, or keeps it from doing so. */
-export async function setLogin(client: AdminClient, role: string, allowed: boolean): Promise<void> {
-  await client.query(`ALTER ROLE ${quoteIdentifier(role)} ${allowed ? 'LOGIN' : 'NOLOGIN'}`);
-}
-
-/** Ends all sessions of a role, and waits until they have gone, 5 seconds each at most. */
-export async function endSessions(client: AdminClient, role: string): Promise<void> {
-  await asMember(client, [role], async () => {
-    await client.query(
-      'SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = $1',
-      [role],
-    );
-  });
-}
-
 /**
  * Drops roles with all that they still own or may do in this database; absent ones are fine. What they
  * may do in other databases keeps them from being dropped: see `databasesWithRightsOf`.

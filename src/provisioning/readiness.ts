@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { pingControl } from '../control/database.ts';
 import { requireMigration } from '../control/migrate.ts';
-import { countCompensating } from '../control/operations.ts';
+import { countCompensating, countFailingRunning } from '../control/operations.ts';
 import { sampleSealedConnection } from '../control/tenant-databases.ts';
 import type { KeyRing } from '../crypto/envelope.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
@@ -37,6 +37,7 @@ export async function checkReadiness(options: ReadinessOptions): Promise<Readine
   ]);
   const others = await Promise.all([
     check('compensation', 'degraded', () => refuseUnfinishedUndo(control)),
+    check('operations', 'degraded', () => refuseFailingOperations(control)),
   ]);
   // As it was last seen, which is seconds ago at most: asking many that are down would take long.
   const clusters = Array.from(options.watch.states(), ([name, state]) => {
@@ -61,6 +62,11 @@ async function openSample(control: Knex, keyRing: KeyRing): Promise<void> {
 async function refuseUnfinishedUndo(control: Knex): Promise<void> {
   const count = await countCompensating(control);
   if (count > 0) throw new Unfinished(`${count} operations are being undone`);
+}
+
+async function refuseFailingOperations(control: Knex): Promise<void> {
+  const count = await countFailingRunning(control);
+  if (count > 0) throw new Unfinished(`${count} operations fail, and are tried again`);
 }
 
 class Unfinished extends Error {}

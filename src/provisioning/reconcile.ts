@@ -15,6 +15,7 @@ import {
   type SchemaEntry,
 } from '../postgres/inventory.ts';
 import { asMember } from '../postgres/roles.ts';
+import { endClosedSessions } from './closed-logins.ts';
 import { compare, type ClusterInventory, type Comparison } from './drift.ts';
 import { isolationOf } from './isolation/index.ts';
 import { markerPrefix, readMarker, tenantLock } from './names.ts';
@@ -63,11 +64,13 @@ export async function reconcile(
   const tenants = after.filter(({ source, settled }) => source === 'TENANT' && settled);
   const looked = ledger(tenants);
   const versions = await wrongVersions(cluster, looked, signal);
+  const sessions = await endClosedSessions(cluster, after, signal);
   await stillMine();
   const gone = new Set(dropped.map(({ tenantId }) => tenantId));
   const findings = [
     ...comparison.findings.filter(({ tenantId }) => tenantId === null || !gone.has(tenantId)),
     ...versions,
+    ...sessions,
   ];
   const lookedAt = new Set(looked.map(({ id }) => id));
   const kept = tenants.map(({ id }) => id).filter((id) => !lookedAt.has(id));

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { findDatabase } from '../../postgres/databases.ts';
 import { codeOf, errorCodes, PassingError } from '../../postgres/error-codes.ts';
-import { dropOwned, endSessions, existingRoles, setLogin } from '../../postgres/roles.ts';
+import { dropOwned, existingRoles } from '../../postgres/roles.ts';
 import {
   createSchema,
   dropSchema,
@@ -17,6 +17,7 @@ import {
   tenantMarker,
   tenantMarkerPrefix,
 } from '../names.ts';
+import { closeDoor, endSessions } from '../shut-out.ts';
 import { StepFailure } from '../step.ts';
 import { migrateSchema } from '../tenant-schema.ts';
 import type { Isolation } from './isolation.ts';
@@ -113,11 +114,9 @@ export const schemaIsolation: Isolation = {
     await cluster.inSharedDatabase(
       shared.name,
       async (client) => {
+        await closeDoor(client, database);
+        await endSessions(client, database);
         const existing = await existingRoles(client, roles);
-        if (existing.has(database.loginRole)) {
-          await setLogin(client, database.loginRole, false);
-          await endSessions(client, database.loginRole);
-        }
         const place = {
           database: shared,
           owner: database.ownerRole,

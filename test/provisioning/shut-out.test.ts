@@ -112,7 +112,7 @@ describe.each(['superuser', 'limited'] as const)('as %s', (admin) => {
     async ({ isolation }) => {
       const made = await makeTenant(gateway, { name: 'Stubborn', isolation });
       const session = await login(made);
-      const lasting = await runUninterruptibly(session.client, observer, session.pid, 30);
+      const lasting = await runUninterruptibly(session.client, observer, session.pid, 15);
       const { id } = await remove(made, false);
       const named = { code: 'UNAVAILABLE', message: expect.stringContaining(`${session.pid}`) };
       await expect

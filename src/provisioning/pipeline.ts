@@ -142,7 +142,6 @@ async function runStep(
         await orAborted(step.run(context), signal);
         await orAborted(failpoints.reach(`${step.name}:after`), signal);
       }
-      retries.stepDone();
       // The last step has ended the operation.
       if (!last) await recorder.record(null);
       tell('SUCCEEDED', last ? 'SUCCEEDED' : 'RUNNING', `${step.name} done`, elapsed());

@@ -5,7 +5,7 @@ import { countCompensating, countFailingRunning } from '../control/operations.ts
 import { sampleSealedConnection } from '../control/tenant-databases.ts';
 import type { KeyRing } from '../crypto/envelope.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
-import type { ClusterWatch } from './cluster-watch.ts';
+import type { ClusterState, ClusterWatch } from './cluster-watch.ts';
 import { connectionStringPurpose } from './steps/encrypt-credentials.ts';
 
 export interface ReadinessOptions {
@@ -22,6 +22,13 @@ export interface Readiness {
   readonly ready: boolean;
   readonly checks: Readonly<Record<string, string>>;
 }
+
+const clusterChecks: Readonly<Record<ClusterState, string>> = {
+  STARTING: 'degraded: down',
+  UP: 'ok',
+  BUSY: 'degraded: no connection is free',
+  DOWN: 'degraded: down',
+};
 
 /**
  * Checks the control plane, the queue and the keys, without which nothing works, and the clusters,
@@ -41,7 +48,7 @@ export async function checkReadiness(options: ReadinessOptions): Promise<Readine
   ]);
   // As it was last seen, which is seconds ago at most: asking many that are down would take long.
   const clusters = Array.from(options.watch.states(), ([name, state]) => {
-    return [`cluster:${name}`, state === 'UP' ? 'ok' : 'degraded: down'] as const;
+    return [`cluster:${name}`, clusterChecks[state]] as const;
   });
   return {
     ready: vital.every(([, result]) => result === 'ok'),

@@ -7,29 +7,27 @@ import { StepFailure } from './step.ts';
 export interface Retries {
   /** Milliseconds until the next attempt; null: there is none. */
   delayAfter(error: unknown, attempt: number): number | null;
-  /** Called when a step is done: what kept it from that is over. */
-  stepDone(): void;
 }
 
 const transientDelay = { firstMs: 50, maxMs: 2_000 } as const;
 const forwardDelay = { firstMs: 100, maxMs: 30_000 } as const;
-/** So long a server may have no connection free before it is given up: who waits is answered within 10 s. */
+// Without a free connection an operation is given up so early that it is undone within 10 s. What was
+// free in between for longer than any delay begins anew.
 const noConnectionMs = 7_000;
+const freeAgainMs = 5_000;
 
 /** Repeats what may pass, where a deadline ends it; an operation that only goes forward, whatever failed. */
 export function createRetries(forwardOnly: boolean): Retries {
-  let fullSince: number | null = null;
+  let full = { since: 0, seen: -Infinity };
   return {
     delayAfter(error, attempt) {
       if (forwardOnly) return backoff(attempt, forwardDelay);
       if (!isTransient(error)) return null;
       const delay = backoff(attempt, transientDelay);
       if (!isFull(error)) return delay;
-      fullSince ??= performance.now();
-      return performance.now() + delay - fullSince > noConnectionMs ? null : delay;
-    },
-    stepDone() {
-      fullSince = null;
+      const now = performance.now();
+      full = { since: now - full.seen > freeAgainMs ? now : full.since, seen: now };
+      return now + delay - full.since > noConnectionMs ? null : delay;
     },
   };
 }

@@ -140,6 +140,8 @@ export function openCluster(options: ClusterOptions): Cluster {
     connectionTimeoutMillis: options.waitTimeoutMs,
   });
   pool.on('error', ignoreIdleError);
+  // One that is taken for a moment, to be kept open, has no other listener meanwhile.
+  pool.on('connect', (client) => client.on('error', ignoreIdleError));
   const slots = pLimit(Math.max(1, Math.floor(usable / 2)));
   const warm = createWarmSessions({ slots, connect: connectAdmin });
   const listeners: ((error: unknown) => void)[] = [];
@@ -223,7 +225,6 @@ export function openCluster(options: ClusterOptions): Cluster {
       client.release();
       throw signal.reason as Error;
     }
-    client.on('error', ignoreIdleError);
     const cut = (): void => {
       cutConnection(client);
     };
@@ -235,7 +236,6 @@ export function openCluster(options: ClusterOptions): Cluster {
       return result;
     } finally {
       signal?.removeEventListener('abort', cut);
-      client.off('error', ignoreIdleError);
       // After an error the session may hold a lock or an open transaction: it is not reused. Its place
       // in the budget is free once the server has let go of it.
       if (broken) await endSession(client);

@@ -3,7 +3,7 @@ import {
   recordOperationError,
   type OperationError,
 } from '../control/operations.ts';
-import type { PipelineRun } from './pipeline.ts';
+import type { StepContext } from './step.ts';
 
 /** Writes why an operation that only goes forward does not, for as long as that is so. */
 export interface ErrorRecorder {

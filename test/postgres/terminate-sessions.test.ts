@@ -144,7 +144,9 @@ describe.each(['superuser', 'limited'] as const)('as %s', (kind) => {
     const lasting = await runUninterruptibly(session.client, superuser, session.backend.pid);
     await closeLogins(admin(), [own]);
     const left = await terminateSessions(admin(), [own], { patienceMs: 200 });
-    expect(left).toEqual([{ pid: session.backend.pid, login: own, startedAt: expect.any(Date) }]);
+    expect(left).toEqual([
+      { pid: session.backend.pid, login: own, startedAt: expect.any(Date) as Date },
+    ]);
     expect(left[0]!.startedAt!.getTime()).toBe(session.backend.startedAt.getTime());
     await lasting.ended;
     expect(await terminateSessions(admin(), [own])).toEqual([]);

@@ -3,6 +3,7 @@ import pg from 'pg';
 import { isolationOf } from '../../src/provisioning/isolation/index.ts';
 import { pipelineOf } from '../../src/provisioning/steps/index.ts';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
+import { scriptFailpoints } from './failpoints.ts';
 import { isolations } from './isolations.ts';
 import { connectionString } from './tenants.ts';
 import { endedEvents, expectOrderly, tracesOf } from './traces.ts';
@@ -169,6 +170,34 @@ describe('Mutation.deleteTenant', () => {
       expectOrderly(rows);
       expect(rows.map(({ status }) => status)).not.toContain('FAILED');
     },
+  );
+
+  test.each(stepsOf('DELETE').filter((step) => step !== 'disable_login'))(
+    'another instance that takes it over in %s goes on forward',
+    async (step) => {
+      const id = await create(`taken-over-${step.replaceAll('_', '-')}`);
+      const failpoints = scriptFailpoints();
+      const settings = { SHUTDOWN_GRACE_SECONDS: '0' };
+      const leaving = await world.start({ failpoints, settings });
+      const held = failpoints.hold(`${step}:before`);
+      const accepted = await leaving.graphql<{ deleteTenant: Outcome }>(
+        `mutation ($id: ID!) { deleteTenant(input: { id: $id, wait: false }) {
+          operation { id } } }`,
+        { id },
+      );
+      const operationId = accepted.deleteTenant.operation!.id;
+      await held.reached;
+      await leaving.close();
+      await expect.poll(() => statusOf(operationId), { timeout: 30_000 }).toBe('SUCCEEDED');
+      await expect(login(id)).rejects.toThrow('is not permitted to log in');
+      expectOrderly(await endedEvents(world, operationId));
+      const audit = await world.query(
+        `SELECT FROM control_plane.audit_log WHERE tenant_id = $1 AND action = 'markTenantDeleted'`,
+        [id],
+      );
+      expect(audit).toHaveLength(1);
+    },
+    60_000,
   );
 
   test('one that goes on failing is RUNNING with its error, and answers TIMED_OUT', async () => {

@@ -114,20 +114,23 @@ describe.each(['superuser', 'limited'] as const)('as %s', (admin) => {
       const session = await login(made);
       const lasting = await runUninterruptibly(session.client, observer, session.pid, 15);
       const { id } = await remove(made, false);
-      const named = { code: 'UNAVAILABLE', message: expect.stringContaining(`${session.pid}`) };
+      const named = {
+        code: 'UNAVAILABLE',
+        message: expect.stringContaining(`${session.pid}`) as string,
+      };
       await expect
         .poll(() => look(id), { timeout: 15_000 })
         .toEqual({ status: 'RUNNING', error: named, tenant: { status: 'DELETED' } });
       await expect(login(made)).rejects.toMatchObject({ code: '28000' });
       expect((await gateway.get('/readyz')).json).toMatchObject({
-        checks: { operations: expect.stringMatching(/^degraded: [1-9]/) },
+        checks: { operations: expect.stringMatching(/^degraded: [1-9]/) as string },
       });
       await expect.poll(openSessions, { timeout: 15_000 }).toEqual([
         {
           kind: 'OPEN_SESSION',
           objectName: await loginOf(made),
           tenantId: made.tenant.id,
-          detail: expect.stringMatching(new RegExp(`pid ${session.pid}, \\d+ s old$`)),
+          detail: expect.stringMatching(new RegExp(`pid ${session.pid}, \\d+ s old$`)) as string,
         },
       ]);
       expect(await look(id)).toMatchObject({ status: 'RUNNING' });

@@ -86,7 +86,7 @@ describe('readConfig with nothing set', () => {
         sharedDatabase: 'tenants_shared',
         schemaPrefix: 'tenant_',
         createDatabaseStrategy: 'WAL_LOG',
-        tenantConnectionLimit: 50,
+        tenantConnectionLimit: 20,
         tenantStatementTimeoutMs: 0,
         deletionRetentionDays: 30,
       },

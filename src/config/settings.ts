@@ -199,7 +199,7 @@ export const groups = {
       'WAL_LOG',
     ),
     /** Connections at once of each tenant's login. */
-    tenantConnectionLimit: setting('TENANT_CONNECTION_LIMIT', whole(1, 262_143), '50'),
+    tenantConnectionLimit: setting('TENANT_CONNECTION_LIMIT', whole(1, 262_143), '20'),
     /** 0: no limit. */
     tenantStatementTimeoutMs: setting('TENANT_STATEMENT_TIMEOUT_MS', whole(0, int32Max), '0'),
     /** Days from a soft delete to the purge. */

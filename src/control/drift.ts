@@ -9,6 +9,7 @@ export const driftKinds = [
   'WRONG_GRANTS',
   'WRONG_VERSION',
   'HALF_DROPPED',
+  'OPEN_SESSION',
 ] as const;
 export type DriftKind = (typeof driftKinds)[number];
 

@@ -46,7 +46,8 @@ export interface Operation {
   readonly fence: number;
   readonly errorCode: FailureCode | null;
   readonly errorMessage: string | null;
-  readonly deadlineAt: Date;
+  /** Null: it goes on for as long as it takes. */
+  readonly deadlineAt: Date | null;
   readonly createdAt: Date;
   readonly startedAt: Date | null;
   readonly finishedAt: Date | null;
@@ -94,8 +95,8 @@ export interface NewOperation {
   readonly actor: string;
   readonly requestId: string | null;
   readonly secretsEncrypted: string | null;
-  /** Seconds from now, by the database's clock: instances need not agree on the time. */
-  readonly deadlineSeconds: number;
+  /** Seconds from now, by the database's clock: instances need not agree on the time. Null: none. */
+  readonly deadlineSeconds: number | null;
   /** Its place in a batch: it is QUEUED until somebody begins it. */
   readonly batch?: { readonly id: string; readonly index: number };
   /** Whether its time has not come: it is SCHEDULED until then. */
@@ -123,7 +124,9 @@ export async function insertOperations(
         actor: operation.actor,
         request_id: operation.requestId,
         secrets_encrypted: operation.secretsEncrypted,
-        deadline_at: trx.raw("now() + ? * interval '1 second'", [operation.deadlineSeconds]),
+        deadline_at: trx.raw("now() + CAST(? AS float8) * interval '1 second'", [
+          operation.deadlineSeconds,
+        ]),
         started_at: statusOf(operation) === 'RUNNING' ? trx.fn.now() : null,
       })),
     )
@@ -225,19 +228,64 @@ export async function takeOver(control: Control, id: string): Promise<Operation 
   return changed === 0 ? null : findOperation(control, null, id);
 }
 
+/**
+ * Locks an open operation that is still held: nobody takes it over until the transaction ends.
+ *
+ * @throws FenceLostError
+ */
+export async function lockHeld(trx: Knex.Transaction, hold: OperationHold): Promise<void> {
+  const row: unknown = await held(trx, hold).whereNull('finished_at').forUpdate().first('id');
+  if (row === undefined) throw new FenceLostError(hold.id);
+}
+
+/** Why an operation fails or does not come to its end. */
+export interface OperationError {
+  readonly code: FailureCode;
+  readonly message: string;
+}
+
+/**
+ * Records why a RUNNING operation does not come to its end at present; null: it goes on again.
+ *
+ * @throws FenceLostError
+ */
+export async function recordOperationError(
+  control: Control,
+  hold: OperationHold,
+  error: OperationError | null,
+): Promise<void> {
+  const changed = await held(control, hold)
+    .where({ status: 'RUNNING' })
+    .update({ error_code: error?.code ?? null, error_message: error?.message ?? null });
+  if (changed === 0) throw new FenceLostError(hold.id);
+}
+
+/** RUNNING operations whose present step has failed, and is tried again, for health. */
+export async function countFailingRunning(control: Control): Promise<number> {
+  const row = (await operationTable(control)
+    .where({ status: 'RUNNING' })
+    .whereNotNull('error_code')
+    .count({ count: '*' })
+    .first()) as { count: number };
+  return row.count;
+}
+
 /** Whether nobody has taken an operation over, and it has not ended. */
 export async function isHeld(control: Control, hold: OperationHold): Promise<boolean> {
   const row: unknown = await held(control, hold).whereNull('finished_at').first('id');
   return row !== undefined;
 }
 
-/** Milliseconds until an operation's deadline, by the database's clock; negative when it has passed. */
-export async function remainingMs(control: Control, id: string): Promise<number> {
+/**
+ * Milliseconds until an operation's deadline, by the database's clock; negative when it has passed, null
+ * where it has none.
+ */
+export async function remainingMs(control: Control, id: string): Promise<number | null> {
   const row = (await operationTable(control)
     .where({ id })
     .first({ left: control.raw('extract(epoch FROM deadline_at - now())::float8 * 1000') })) as
-    { left: number } | undefined;
-  return row?.left ?? 0;
+    { left: number | null } | undefined;
+  return row === undefined ? 0 : row.left;
 }
 
 /**
@@ -247,7 +295,7 @@ export async function remainingMs(control: Control, id: string): Promise<number>
 export async function startCompensation(
   control: Control,
   hold: OperationHold,
-  error: { readonly code: FailureCode; readonly message: string },
+  error: OperationError,
 ): Promise<void> {
   const changed = await held(control, hold)
     .whereIn('status', ['RUNNING', 'COMPENSATING'])
@@ -280,6 +328,7 @@ export async function endOperations(
           : trx.raw("CASE WHEN started_at IS NULL THEN 'CANCELLED' ELSE 'COMPENSATED' END"),
       finished_at: trx.fn.now(),
       secrets_encrypted: null,
+      ...(status === 'SUCCEEDED' ? { error_code: null, error_message: null } : {}),
     })
     .returning(Object.values(operationColumns))
     .options({ name: `end_operations_${status}` })) as Record<string, unknown>[];

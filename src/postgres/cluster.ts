@@ -12,7 +12,7 @@ import {
   type PublicAddress,
   type SessionOptions,
 } from './connection.ts';
-import { isUnreachable } from './error-codes.ts';
+import { codeOf, errorCodes, isUnreachable } from './error-codes.ts';
 import { pinByVersion } from './pinned-settings.ts';
 import { endSession, ignoreIdleError, runSession, type SessionRun } from './session.ts';
 
@@ -118,6 +118,12 @@ export interface Cluster {
   /** Has `listener` called whenever the admin finds no server that takes connections. */
   whenUnreachable(listener: (error: unknown) => void): void;
 
+  /** Has `listener` called whenever the admin has to wait for a connection. */
+  whenBusy(listener: () => void): void;
+
+  /** Opens those of the admin's sessions that are kept open and are not there. */
+  keepOpen(): Promise<void>;
+
   /** Ends all idle connections; those in use end when their work does. */
   close(): Promise<void>;
 }
@@ -133,6 +139,9 @@ interface ServerFacts {
   /** Major version. */
   readonly version: number;
 }
+// Beside the one by which the cluster is watched: tenants may take all others of the server.
+const keptOpen = 2;
+const longWaitMs = 3_000;
 
 /** Opens a cluster. Connects on first use; a cluster that is down fails the work, not this call. */
 export function openCluster(options: ClusterOptions): Cluster {
@@ -159,16 +168,51 @@ export function openCluster(options: ClusterOptions): Cluster {
     connectionTimeoutMillis: options.waitTimeoutMs,
   });
   pool.on('error', ignoreIdleError);
-  pool.on('connect', pinByVersion);
+  // One that is taken for a moment, to be kept open, has no other listener meanwhile.
+  pool.on('connect', (client) => {
+    client.on('error', ignoreIdleError);
+    pinByVersion(client);
+  });
   const slots = pLimit(Math.max(1, Math.floor(usable / 2)));
   const warm = createWarmSessions({ slots, connect: connectAdmin });
   const listeners: ((error: unknown) => void)[] = [];
+  const busyListeners: (() => void)[] = [];
+  let closed = false;
+  pool.on('remove', () => {
+    keepOpen().catch(() => undefined); // the next look at the cluster tries it again
+  });
 
   /** For what connects as the admin alone: other failures say nothing of the server. */
   function tellUnreachable(error: unknown): void {
-    if (!isUnreachable(error)) return;
-    server = undefined; // what answers next may be another one
-    for (const listener of listeners) listener(error);
+    if (isUnreachable(error)) {
+      server = undefined; // what answers next may be another one
+      for (const listener of listeners) listener(error);
+    }
+    if (codeOf(error) === errorCodes.tooManyConnections) tellBusy();
+  }
+
+  function tellBusy(): void {
+    for (const listener of busyListeners) listener();
+  }
+
+  async function connectPooled(): Promise<pg.PoolClient> {
+    const late = setTimeout(tellBusy, longWaitMs);
+    try {
+      return await pool.connect();
+    } catch (error) {
+      tellUnreachable(error);
+      throw error;
+    } finally {
+      clearTimeout(late);
+    }
+  }
+
+  async function keepOpen(): Promise<void> {
+    const wanted = Math.min(keptOpen, pool.options.max);
+    if (closed || pool.totalCount >= wanted) return;
+    const opened = await Promise.allSettled(Array.from({ length: wanted }, connectPooled));
+    for (const one of opened) if (one.status === 'fulfilled') one.value.release();
+    for (const one of opened) if (one.status === 'rejected') throw one.reason;
   }
 
   async function connectAdmin(database: string): Promise<pg.Client> {
@@ -211,16 +255,12 @@ export function openCluster(options: ClusterOptions): Cluster {
     signal?: AbortSignal,
   ): Promise<T> {
     signal?.throwIfAborted();
-    const client = await pool.connect().catch((error: unknown) => {
-      tellUnreachable(error);
-      throw error;
-    });
+    const client = await connectPooled();
     if (signal?.aborted === true) {
       // Aborted while it waited: whoever asked has gone on, and may be undoing this very work.
       client.release();
       throw signal.reason as Error;
     }
-    client.on('error', ignoreIdleError);
     const cut = (): void => {
       cutConnection(client);
     };
@@ -232,7 +272,6 @@ export function openCluster(options: ClusterOptions): Cluster {
       return result;
     } finally {
       signal?.removeEventListener('abort', cut);
-      client.off('error', ignoreIdleError);
       // After an error the session may hold a lock or an open transaction: it is not reused. Its place
       // in the budget is free once the server has let go of it.
       if (broken) await endSession(client);
@@ -332,7 +371,14 @@ export function openCluster(options: ClusterOptions): Cluster {
       listeners.push(listener);
     },
 
+    whenBusy(listener) {
+      busyListeners.push(listener);
+    },
+
+    keepOpen,
+
     async close() {
+      closed = true;
       warm.endIdle();
       await pool.end();
     },

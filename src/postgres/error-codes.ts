@@ -20,6 +20,7 @@ export const errorCodes = {
   objectNotInPrerequisiteState: '55000',
   objectInUse: '55006',
   tooManyConnections: '53300',
+  lockNotAvailable: '55P03',
   queryCanceled: '57014',
 } as const;
 

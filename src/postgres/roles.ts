@@ -145,24 +145,9 @@ export async function openServiceLogin(
   );
 }
 
-/** Takes the right to log in from a service login. Sessions stay: see `endSessions`. */
+/** Takes the right to log in from a service login. Sessions stay: see `terminateSessions`. */
 export async function closeServiceLogin(client: pg.ClientBase, service: string): Promise<void> {
   await client.query(`ALTER ROLE ${quoteIdentifier(service)} NOLOGIN PASSWORD NULL`);
-}
-
-/** Lets a role log in, or keeps it from doing so. */
-export async function setLogin(client: AdminClient, role: string, allowed: boolean): Promise<void> {
-  await client.query(`ALTER ROLE ${quoteIdentifier(role)} ${allowed ? 'LOGIN' : 'NOLOGIN'}`);
-}
-
-/** Ends all sessions of a role, and waits until they have gone, 5 seconds each at most. */
-export async function endSessions(client: AdminClient, role: string): Promise<void> {
-  await asMember(client, [role], async () => {
-    await client.query(
-      'SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = $1',
-      [role],
-    );
-  });
 }
 
 /**
@@ -182,12 +167,12 @@ export async function dropRoles(client: AdminClient, names: readonly string[]): 
 export async function dropOwned(client: AdminClient, name: string): Promise<void> {
   // A right goes in the name of whoever gave it: by default that is the owner.
   const { rows } = await client.query<{ owner: string }>(
-    `SELECT DISTINCT pg_get_userbyid(owned.refobjid)::text AS owner
-     FROM pg_shdepend given JOIN pg_shdepend owned
+    `SELECT DISTINCT pg_catalog.pg_get_userbyid(owned.refobjid)::pg_catalog.text AS owner
+     FROM pg_catalog.pg_shdepend given JOIN pg_catalog.pg_shdepend owned
        ON (owned.dbid, owned.classid, owned.objid) = (given.dbid, given.classid, given.objid)
-     WHERE given.refclassid = 'pg_authid'::regclass AND given.refobjid = to_regrole($1)
-       AND given.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-       AND given.deptype = 'a' AND owned.deptype = 'o' AND owned.refclassid = 'pg_authid'::regclass`,
+     WHERE given.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND given.refobjid = pg_catalog.to_regrole($1)
+       AND given.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+       AND given.deptype = 'a' AND owned.deptype = 'o' AND owned.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass`,
     [quoteIdentifier(name)],
   );
   await asMember(client, [name, ...rows.map(({ owner }) => owner)], async () => {
@@ -201,9 +186,9 @@ export async function databasesWithRightsOf(
   names: readonly string[],
 ): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(
-    `SELECT DISTINCT datname::text AS name FROM pg_shdepend
-     JOIN pg_database ON pg_database.oid = dbid
-     JOIN pg_roles ON pg_roles.oid = refobjid AND refclassid = 'pg_authid'::regclass
+    `SELECT DISTINCT datname::pg_catalog.text AS name FROM pg_catalog.pg_shdepend
+     JOIN pg_catalog.pg_database ON pg_database.oid = dbid
+     JOIN pg_catalog.pg_roles ON pg_roles.oid = refobjid AND refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
      WHERE rolname = ANY ($1)`,
     [names],
   );
@@ -216,7 +201,7 @@ export async function existingRoles(
   names: readonly string[],
 ): Promise<ReadonlySet<string>> {
   const { rows } = await client.query<{ rolname: string }>(
-    'SELECT rolname FROM pg_roles WHERE rolname = ANY ($1)',
+    'SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY ($1)',
     [names],
   );
   return new Set(rows.map((row) => row.rolname));
@@ -272,8 +257,8 @@ export async function revokeRoles(
 /** Takes a role out of all those it is in. */
 export async function revokeMemberships(client: pg.ClientBase, member: string): Promise<void> {
   const { rows } = await client.query<{ role: string }>(
-    `SELECT DISTINCT pg_get_userbyid(roleid)::text AS role FROM pg_auth_members
-     WHERE member = to_regrole($1)`,
+    `SELECT DISTINCT pg_catalog.pg_get_userbyid(roleid)::pg_catalog.text AS role FROM pg_catalog.pg_auth_members
+     WHERE member = pg_catalog.to_regrole($1)`,
     [quoteIdentifier(member)],
   );
   for (const { role } of rows) await revokeMembership(client, role, member);
@@ -284,8 +269,8 @@ async function rolesWithoutMembership(
   roles: readonly string[],
 ): Promise<string[]> {
   const { rows } = await client.query<{ rolname: string }>(
-    `SELECT rolname FROM pg_roles
-     WHERE rolname = ANY ($1) AND NOT pg_has_role(current_user, oid, 'USAGE')`,
+    `SELECT rolname FROM pg_catalog.pg_roles
+     WHERE rolname = ANY ($1) AND NOT pg_catalog.pg_has_role(current_user, oid, 'USAGE')`,
     [roles],
   );
   return rows.map((row) => row.rolname);

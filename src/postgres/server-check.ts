@@ -55,31 +55,45 @@ export async function inspectServer(
   use: ServerUse,
   signal?: AbortSignal,
 ): Promise<{ readonly identity: string } | ServerFault> {
-  const place = `${options.host ?? 'localhost'}:${options.port ?? 5432}`;
-  const ask = async (client: pg.Client): Promise<{ identity: string } | ServerFault> => {
-    const { rows } = await client.query<{ version: number; readOnly: boolean; identity: string }>(
-      `SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 AS version,
-              pg_catalog.current_setting('transaction_read_only') = 'on' AS "readOnly",
-              ${serverIdentity} AS identity`,
-    );
-    const { version, readOnly, identity } = rows[0] ?? noAnswer;
-    const wrong = (problem: string): ServerFault => ({ problem, kind: 'WRONG' });
-    if (version < oldestVersion) {
-      return wrong(`the server is PostgreSQL ${version}; ${oldestVersion} or newer is needed`);
-    }
-    if (readOnly) {
-      return wrong(
-        `${place} takes no writes: it is a standby, or default_transaction_read_only is on; name the primary`,
-      );
-    }
-    const missing = missingRight(await reportAdminRights(client, use.schemas), use, options);
-    return missing === null ? { identity } : wrong(missing);
-  };
   try {
-    return await withClient(options, ask, { signal });
+    return await withClient(options, (client) => inspectSession(client, options, use), { signal });
   } catch (error) {
-    return { problem: explain(error, place, options), kind: kindOf(error) };
+    return faultOf(error, options);
   }
+}
+
+/** Why a server could not be asked. */
+export function faultOf(error: unknown, options: pg.ClientConfig): ServerFault {
+  return { problem: explain(error, placeOf(options), options), kind: kindOf(error) };
+}
+
+/** The same on a session that is open. Rejects when the session does not answer. */
+export async function inspectSession(
+  client: pg.ClientBase,
+  options: pg.ClientConfig,
+  use: ServerUse,
+): Promise<{ readonly identity: string } | ServerFault> {
+  const { rows } = await client.query<{ version: number; readOnly: boolean; identity: string }>(
+    `SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 AS version,
+            pg_catalog.current_setting('transaction_read_only') = 'on' AS "readOnly",
+            ${serverIdentity} AS identity`,
+  );
+  const { version, readOnly, identity } = rows[0] ?? noAnswer;
+  const wrong = (problem: string): ServerFault => ({ problem, kind: 'WRONG' });
+  if (version < oldestVersion) {
+    return wrong(`the server is PostgreSQL ${version}; ${oldestVersion} or newer is needed`);
+  }
+  if (readOnly) {
+    return wrong(
+      `${placeOf(options)} takes no writes: it is a standby, or default_transaction_read_only is on; name the primary`,
+    );
+  }
+  const missing = missingRight(await reportAdminRights(client, use.schemas), use, options);
+  return missing === null ? { identity } : wrong(missing);
+}
+
+function placeOf({ host, port }: pg.ClientConfig): string {
+  return `${host ?? 'localhost'}:${port ?? 5432}`;
 }
 
 /** SQL that gives every server that runs a text of its own, in microseconds. */

@@ -1,16 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
 import type { Logger } from 'pino';
 import { SettingError } from '../errors.ts';
 import type { Cluster } from '../postgres/cluster.ts';
 import { isTransient, PassingError } from '../postgres/error-codes.ts';
-import { inspectServer, type ServerFault } from '../postgres/server-check.ts';
+import { freeConnections } from '../postgres/free-connections.ts';
+import { createKeptSession, type KeptSession } from '../postgres/kept-session.ts';
+import { faultOf, inspectSession, type ServerFault } from '../postgres/server-check.ts';
 import type { ClusterPreparation } from './cluster-preparation.ts';
 
 /**
- * `STARTING`: not looked at yet. `UP`: takes tenants. `DOWN`: does not answer, is configured wrongly,
- * or is still being prepared.
+ * `STARTING`: not looked at yet. `UP`: takes tenants. `BUSY`: the same, and there is no connection free
+ * on the server at present, or the admin waits for one. `DOWN`: does not answer, is configured wrongly, or
+ * is still being prepared.
  */
-export type ClusterState = 'STARTING' | 'UP' | 'DOWN';
+export type ClusterState = 'STARTING' | 'UP' | 'BUSY' | 'DOWN';
 
 export interface ClusterWatchOptions {
   readonly clusters: ReadonlyMap<string, Cluster>;
@@ -45,13 +49,51 @@ const lookTimeoutMs = 5_000;
 
 interface Watched {
   readonly cluster: Cluster;
-  state: ClusterState;
+  state: Exclude<ClusterState, 'BUSY'>;
+  /** The session by which it is looked at. */
+  readonly session: KeptSession;
+  /** Whether there was no connection free when it was last looked at, or since then. */
+  busy: boolean;
+  /** Whether the admin had to wait for a connection since the last look. */
+  waited: boolean;
   /** Rises whenever the server is found gone: what was prepared meanwhile is prepared again. */
   losses: number;
   /** Tells one running server from another. */
   identity: string;
   closedDatabases: readonly string[] | null;
   whileUp: AbortController;
+}
+
+/** What a look at a server that answers finds. */
+interface Inspected {
+  readonly identity: string;
+  /** Connections that are free for roles without reserved ones. */
+  readonly free: number;
+}
+
+function lookOptions(cluster: Cluster): pg.ClientConfig {
+  return {
+    ...cluster.adminOptions(cluster.adminDatabase),
+    application_name: 'tenantry watch',
+    connectionTimeoutMillis: lookTimeoutMs,
+    statement_timeout: lookTimeoutMs,
+    query_timeout: lookTimeoutMs,
+  };
+}
+
+async function inspectOnce(
+  { cluster, session }: Watched,
+  signal: AbortSignal,
+): Promise<Inspected | ServerFault> {
+  const options = lookOptions(cluster);
+  try {
+    return await session.use(async (client) => {
+      const found = await inspectSession(client, options, { controlPlane: false, tenants: true });
+      return 'problem' in found ? found : { ...found, free: await freeConnections(client) };
+    }, signal);
+  } catch (error) {
+    return faultOf(error, options);
+  }
 }
 
 /** Builds the watch over an installation's clusters. */
@@ -67,6 +109,9 @@ export function createClusterWatch(options: ClusterWatchOptions): ClusterWatch {
     const entry: Watched = {
       cluster,
       state: 'STARTING',
+      session: createKeptSession(() => lookOptions(cluster)),
+      busy: false,
+      waited: false,
       losses: 0,
       identity: '',
       closedDatabases: null,
@@ -74,6 +119,9 @@ export function createClusterWatch(options: ClusterWatchOptions): ClusterWatch {
     };
     cluster.whenUnreachable(() => {
       lose(entry, 'it takes no connections');
+    });
+    cluster.whenBusy(() => {
+      entry.busy = entry.waited = true;
     });
     return entry;
   }
@@ -93,12 +141,21 @@ export function createClusterWatch(options: ClusterWatchOptions): ClusterWatch {
     const found = await inspect(entry);
     if ('problem' in found) {
       // Without a free slot it is at work: what needs one waits for it.
-      if (found.kind === 'BUSY' && entry.state === 'UP') return null;
+      if (found.kind === 'BUSY' && entry.state === 'UP') {
+        entry.busy = true;
+        return null;
+      }
       if (!stopping.signal.aborted) lose(entry, found.problem);
       return found;
     }
-    if (entry.state === 'UP') return null;
+    if (entry.state === 'UP') {
+      entry.busy = entry.waited || found.free <= 0;
+      entry.waited = false;
+      await cluster.keepOpen().catch(() => undefined); // whether it is up, the session decides
+      return null;
+    }
     const { losses } = entry;
+    await cluster.keepOpen();
     entry.closedDatabases = await prepare(cluster, found.identity, entry.closedDatabases ?? []);
     if (losses !== entry.losses) return { problem: 'it went away again', kind: 'UNREACHABLE' };
     entry.identity = found.identity;
@@ -109,21 +166,17 @@ export function createClusterWatch(options: ClusterWatchOptions): ClusterWatch {
     return null;
   }
 
-  async function inspect(entry: Watched): Promise<{ identity: string } | ServerFault> {
-    const { cluster } = entry;
-    const timed = {
-      ...cluster.adminOptions(cluster.adminDatabase),
-      application_name: 'tenantry watch',
-      connectionTimeoutMillis: lookTimeoutMs,
-      statement_timeout: lookTimeoutMs,
-      query_timeout: lookTimeoutMs,
-    };
+  /**
+   * By the session that is kept open, so that a server without a free connection is found up. One that is
+   * not known to be up has to take a new connection.
+   */
+  async function inspect(entry: Watched): Promise<Inspected | ServerFault> {
     const { signal } = stopping;
-    const use = { controlPlane: false, tenants: true };
-    const found = await inspectServer(timed, use, signal);
+    if (entry.state !== 'UP') await entry.session.end();
+    const found = await inspectOnce(entry, signal);
     // One that was only slow is there: it gets a second chance before it counts as lost.
     const again = entry.state === 'UP' && 'problem' in found && !signal.aborted;
-    return again ? inspectServer(timed, use, signal) : found;
+    return again ? inspectOnce(entry, signal) : found;
   }
 
   function warnOfTwin({ cluster, identity }: Watched): void {
@@ -180,7 +233,12 @@ export function createClusterWatch(options: ClusterWatchOptions): ClusterWatch {
     },
 
     states: () =>
-      new Map(Array.from(watched.values(), (entry) => [entry.cluster.name, entry.state])),
+      new Map(
+        Array.from(watched.values(), ({ busy, cluster, state }) => [
+          cluster.name,
+          state === 'UP' && busy ? 'BUSY' : state,
+        ]),
+      ),
 
     takesTenants: (name) => watched.get(name)?.state === 'UP',
 
@@ -199,6 +257,7 @@ export function createClusterWatch(options: ClusterWatchOptions): ClusterWatch {
     async stop() {
       stopping.abort(new Error('the instance is stopping'));
       await Promise.all(loops);
+      await Promise.all(Array.from(watched.values(), ({ session }) => session.end()));
     },
   };
 }

@@ -16,6 +16,7 @@ import type { Placement } from './placement.ts';
 import { refused, type Request, type TenantOutcome } from './request.ts';
 import type { AcceptedOperation } from './runner.ts';
 import { mayBecome } from './states.ts';
+import { isForwardOnly } from './steps/index.ts';
 
 export interface LifecycleInput {
   /** The tenant's. */
@@ -122,7 +123,7 @@ async function accept(
   const problem = options.placement.problemOf(database.cluster);
   if (problem !== null) return refused(unavailable(problem));
 
-  const { operationTimeoutSeconds } = options;
+  const deadlineSeconds = isForwardOnly(kind) ? null : options.operationTimeoutSeconds;
   const operation = await insertOperation(trx, {
     id: randomUUID(),
     kind,
@@ -131,7 +132,7 @@ async function accept(
     actor: request.caller.subject,
     requestId: request.requestId,
     secretsEncrypted: null,
-    deadlineSeconds: operationTimeoutSeconds,
+    deadlineSeconds,
   });
   await options.queue.enqueue(trx, operation.id);
   if (idempotency !== null) {
@@ -153,7 +154,7 @@ async function accept(
     outcome: 'ACCEPTED',
     requestId: request.requestId,
   });
-  const remainingMs = operationTimeoutSeconds * 1000;
+  const remainingMs = deadlineSeconds === null ? null : deadlineSeconds * 1000;
   return { operation, tenant, database, secrets: null, remainingMs, percent: 0 };
 }
 

@@ -47,7 +47,7 @@ export function createLooseEnds(options: LooseEndsOptions): RepeatedLook {
     const events = untold.flatMap(({ operation, isolation }) =>
       untoldStory(
         operation,
-        pipelineOf(operation.kind, isolationOf(isolation)),
+        pipelineOf(operation.kind, isolationOf(isolation)).steps,
         steps.filter(({ operationId }) => operationId === operation.id),
         percents.get(operation.id) ?? 0,
       ),

@@ -97,6 +97,11 @@ export function serviceRoleName(tenantId: string): string {
   return identifierFromId('svc_', tenantId);
 }
 
+/** Whether a role is called like a service login, a tenant's or a template's. */
+export function isServiceLogin(role: string): boolean {
+  return role.startsWith('svc_') || role.startsWith('tps_');
+}
+
 /** All roles that may log in as a tenant. */
 export function tenantLogins(database: {
   readonly tenantId: string;

@@ -20,7 +20,8 @@ export interface Outcomes {
   replay(request: Request, idempotency: Idempotency, waits: boolean): Promise<TenantOutcome | null>;
 }
 
-// An answer that waits comes at the latest this long after the operation's deadline.
+// An answer that waits comes at the latest this long after the operation's deadline, or, where it has
+// none, after its begin.
 const waitBeyondDeadlineMs = 15_000;
 
 /** Builds what tells the outcomes of one instance's mutations. */
@@ -54,7 +55,7 @@ export function createOutcomes(options: {
       const running = runner.start(accepted);
       if (!waits) return { tenant, operation, apiKey: null, failures: [] };
       const endedHere = await waitForEnd(control, operation.id, {
-        timeoutMs: accepted.remainingMs + waitBeyondDeadlineMs,
+        timeoutMs: (accepted.remainingMs ?? 0) + waitBeyondDeadlineMs,
         // Ended here is the common case; anything else is found in the table.
         local: running.then(({ ended }) => ended !== null),
       });
@@ -74,7 +75,8 @@ export function createOutcomes(options: {
           const tenant = await findTenant(control, null, { id: operation.tenantId });
           return { tenant, operation, apiKey: null, failures: [] };
         }
-        const left = operation.deadlineAt.getTime() - Date.now();
+        const last = operation.deadlineAt ?? operation.startedAt ?? operation.createdAt;
+        const left = last.getTime() - Date.now();
         await waitForEnd(control, operation.id, { timeoutMs: left + waitBeyondDeadlineMs });
       }
       const sealed = record.apiKeyEncrypted;

@@ -5,12 +5,13 @@ import {
   FenceLostError,
   findOperation,
   startCompensation,
+  type OperationError,
   type OperationStatus,
 } from '../control/operations.ts';
-import { isTransient } from '../postgres/error-codes.ts';
-import { MigrationError } from '../postgres/migrations.ts';
 import type { EventLog } from '../progress/event-log.ts';
-import { letGo, StepFailure, type Step, type StepContext } from './step.ts';
+import { createErrorRecorder, type ErrorRecorder } from './operation-error.ts';
+import { backoff, createRetries, publicFailure, type Retries } from './retries.ts';
+import { letGo, type Pipeline, type Step, type StepContext } from './step.ts';
 
 /** How a run of a pipeline ended for the instance that ran it. */
 export type RunEnd =
@@ -21,8 +22,7 @@ export type RunEnd =
   /** This instance stops; the operation stays open for another one. */
   | 'STOPPED';
 
-export interface PipelineRun {
-  readonly steps: readonly Step[];
+export interface PipelineRun extends Pipeline {
   /** Aborts at the operation's deadline and when the instance stops. */
   readonly context: StepContext;
   /** Aborts when the instance stops; compensation knows no deadline. */
@@ -35,21 +35,23 @@ export interface PipelineRun {
   percent: number;
 }
 
-const retryDelay = { firstMs: 50, maxMs: 2_000 } as const;
 const compensationDelay = { firstMs: 100, maxMs: 30_000 } as const;
 
 /**
  * Runs the steps in order. When one fails for good, or the deadline passes, undoes every step that
- * may have begun, last first, for as long as it takes. Never rejects.
+ * may have begun, last first, for as long as it takes. In a pipeline that only goes forward, no step
+ * fails for good. Never rejects.
  */
 export async function runPipeline(run: PipelineRun): Promise<RunEnd> {
   try {
     if (run.compensating) return await compensateFrom(run, run.steps.length - 1);
+    const retries = createRetries(run.forwardOnly);
+    const recorder = createErrorRecorder(run);
     for (const [position, step] of run.steps.entries()) {
-      const failed = await runStep(run, step, position);
+      const failed = await runStep(run, step, position, { retries, recorder });
       if (failed === null) continue;
       await letGo(run.context.findings);
-      if (run.stopping.aborted) return 'STOPPED';
+      if (run.stopping.aborted || run.forwardOnly) return 'STOPPED';
       await beginCompensation(run, step, failed.reason);
       // Told only now: a step that ended the operation cannot fail any more, whatever came after.
       failed.tell();
@@ -99,15 +101,15 @@ async function endFound(run: PipelineRun): Promise<RunEnd> {
 }
 
 /** What a caller may read of a failed step. */
-function publicMessage(step: string, error: unknown): string {
-  if (error instanceof StepFailure) return `Step ${step} failed: ${error.message}`;
-  if (error instanceof MigrationError && error.migration !== null) {
-    return `Step ${step} failed: tenant migration ${error.migration} ${error.deed}`;
-  }
+function publicError(step: string, error: unknown): OperationError {
+  const { cause, code } = publicFailure(error);
   if (error instanceof DOMException && error.name === 'TimeoutError') {
-    return `Step ${step} did not end before the operation's deadline`;
+    return { code, message: `Step ${step} did not end before the operation's deadline` };
   }
-  return `Step ${step} failed`;
+  return {
+    code,
+    message: cause === null ? `Step ${step} failed` : `Step ${step} failed: ${cause}`,
+  };
 }
 
 interface FailedStep {
@@ -116,13 +118,19 @@ interface FailedStep {
   tell(): void;
 }
 
-/** Null: the step is done. Tries again what may pass, until the operation's signal aborts. */
-async function runStep(run: PipelineRun, step: Step, position: number): Promise<FailedStep | null> {
+/** Null: the step is done. Tries again as `retries` say, until the operation's signal aborts. */
+async function runStep(
+  run: PipelineRun,
+  step: Step,
+  position: number,
+  { recorder, retries }: { readonly retries: Retries; readonly recorder: ErrorRecorder },
+): Promise<FailedStep | null> {
   const { context, log } = run;
   const { signal } = context;
   const { failpoints } = context.services;
   const begun = performance.now();
   const elapsed = (): number => Math.round(performance.now() - begun);
+  const last = position === run.steps.length - 1;
   for (let attempt = 1; ; attempt += 1) {
     const tell = teller(run, step, position, attempt);
     if (attempt === 1) tell('STARTED', 'RUNNING', `${step.name} started`, null);
@@ -134,23 +142,26 @@ async function runStep(run: PipelineRun, step: Step, position: number): Promise<
         await orAborted(step.run(context), signal);
         await orAborted(failpoints.reach(`${step.name}:after`), signal);
       }
-      const last = position === run.steps.length - 1;
+      // The last step has ended the operation.
+      if (!last) await recorder.record(null);
       tell('SUCCEEDED', last ? 'SUCCEEDED' : 'RUNNING', `${step.name} done`, elapsed());
       log.info({ step: step.name, durationMs: elapsed(), attempt }, 'step done');
       return null;
     } catch (error) {
       if (error instanceof FenceLostError) throw error;
-      if (!signal.aborted && isTransient(error)) {
+      const delay = signal.aborted ? null : retries.delayAfter(error, attempt);
+      if (delay !== null) {
         log.warn({ err: error, step: step.name, attempt }, 'step failed, trying again');
         tell('RETRYING', 'RUNNING', `${step.name} is tried again`, null);
-        if (await slept(backoff(attempt, retryDelay), signal)) continue;
+        await recorder.record(publicError(step.name, error));
+        if (await slept(delay, signal)) continue;
       }
       const reason: unknown = signal.aborted ? signal.reason : error;
       const durationMs = elapsed();
       if (!run.stopping.aborted) {
         log.error({ err: error, step: step.name, attempt, durationMs }, 'step failed');
       }
-      const message = publicMessage(step.name, reason);
+      const { message } = publicError(step.name, reason);
       return { reason, tell: () => tell('FAILED', 'COMPENSATING', message, durationMs) };
     }
   }
@@ -158,9 +169,9 @@ async function runStep(run: PipelineRun, step: Step, position: number): Promise<
 
 async function beginCompensation(run: PipelineRun, step: Step, reason: unknown): Promise<void> {
   const { hold, services } = run.context;
-  const message = publicMessage(step.name, reason);
+  const error = publicError(step.name, reason);
   await untilDone(run, 'begin_compensation', () =>
-    startCompensation(services.control, hold, { code: 'PROVISIONING_FAILED', message }),
+    startCompensation(services.control, hold, error),
   );
 }
 
@@ -256,10 +267,4 @@ async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
 /** False when the signal cut the sleep short. */
 function slept(delayMs: number, signal: AbortSignal): Promise<boolean> {
   return sleep(delayMs, true, { signal }).catch(() => false);
-}
-
-/** Exponential backoff with full jitter, milliseconds. */
-function backoff(attempt: number, delay: { firstMs: number; maxMs: number }): number {
-  const ceiling = Math.min(delay.maxMs, delay.firstMs * 2 ** Math.min(attempt - 1, 20));
-  return ceiling / 2 + (Math.random() * ceiling) / 2;
 }

@@ -1,11 +1,11 @@
 import type { Knex } from 'knex';
 import { pingControl } from '../control/database.ts';
 import { requireMigration } from '../control/migrate.ts';
-import { countCompensating } from '../control/operations.ts';
+import { countCompensating, countFailingRunning } from '../control/operations.ts';
 import { sampleSealedConnection } from '../control/tenant-databases.ts';
 import type { KeyRing } from '../crypto/envelope.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
-import type { ClusterWatch } from './cluster-watch.ts';
+import type { ClusterState, ClusterWatch } from './cluster-watch.ts';
 import { connectionStringPurpose } from './steps/encrypt-credentials.ts';
 
 export interface ReadinessOptions {
@@ -23,6 +23,13 @@ export interface Readiness {
   readonly checks: Readonly<Record<string, string>>;
 }
 
+const clusterChecks: Readonly<Record<ClusterState, string>> = {
+  STARTING: 'degraded: down',
+  UP: 'ok',
+  BUSY: 'degraded: no connection is free',
+  DOWN: 'degraded: down',
+};
+
 /**
  * Checks the control plane, the queue and the keys, without which nothing works, and the clusters,
  * without one of which the others go on.
@@ -37,10 +44,11 @@ export async function checkReadiness(options: ReadinessOptions): Promise<Readine
   ]);
   const others = await Promise.all([
     check('compensation', 'degraded', () => refuseUnfinishedUndo(control)),
+    check('operations', 'degraded', () => refuseFailingOperations(control)),
   ]);
   // As it was last seen, which is seconds ago at most: asking many that are down would take long.
   const clusters = Array.from(options.watch.states(), ([name, state]) => {
-    return [`cluster:${name}`, state === 'UP' ? 'ok' : 'degraded: down'] as const;
+    return [`cluster:${name}`, clusterChecks[state]] as const;
   });
   return {
     ready: vital.every(([, result]) => result === 'ok'),
@@ -61,6 +69,11 @@ async function openSample(control: Knex, keyRing: KeyRing): Promise<void> {
 async function refuseUnfinishedUndo(control: Knex): Promise<void> {
   const count = await countCompensating(control);
   if (count > 0) throw new Unfinished(`${count} operations are being undone`);
+}
+
+async function refuseFailingOperations(control: Knex): Promise<void> {
+  const count = await countFailingRunning(control);
+  if (count > 0) throw new Unfinished(`${count} operations fail, and are tried again`);
 }
 
 class Unfinished extends Error {}

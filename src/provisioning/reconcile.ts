@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { listServiceUses } from '../control/service-sessions.ts';
 import { replaceDrift, type Drift } from '../control/drift.ts';
 import {
   findRemains,
@@ -10,6 +11,7 @@ import type { Cluster } from '../postgres/cluster.ts';
 import { dropDatabase } from '../postgres/databases.ts';
 import { listDatabases, listRoles, listSchemas, type SchemaEntry } from '../postgres/inventory.ts';
 import { newestMigration } from '../postgres/ledger.ts';
+import { endClosedSessions } from './closed-logins.ts';
 import { compare, type ClusterInventory, type Comparison } from './drift.ts';
 import { isolationOf } from './isolation/index.ts';
 import { printable } from '../postgres/printable.ts';
@@ -63,11 +65,15 @@ export async function reconcile(
   const tenants = after.filter(({ source, settled }) => source === 'TENANT' && settled);
   const looked = ledger(tenants);
   const versions = await wrongVersions(cluster, looked, services, signal);
+  const sessions = await endClosedSessions(cluster, after, signal, () =>
+    listServiceUses(control, cluster.name),
+  );
   await stillMine();
   const gone = new Set(dropped.map(({ tenantId }) => tenantId));
   const findings = [
     ...comparison.findings.filter(({ tenantId }) => tenantId === null || !gone.has(tenantId)),
     ...versions,
+    ...sessions,
   ];
   const lookedAt = new Set(looked.map(({ id }) => id));
   const kept = tenants.map(({ id }) => id).filter((id) => !lookedAt.has(id));

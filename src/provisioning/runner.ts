@@ -40,8 +40,8 @@ export interface AcceptedOperation {
   readonly database: TenantDatabase;
   /** Null for operations that need none. */
   readonly secrets: OperationSecrets | null;
-  /** Milliseconds until the operation's deadline. */
-  readonly remainingMs: number;
+  /** Milliseconds until the operation's deadline; null: it has none. */
+  readonly remainingMs: number | null;
   /** What its events have shown so far. */
   readonly percent: number;
   /** What is known before the first step; only of operations that are no other instance's. */
@@ -100,10 +100,13 @@ export function createRunner(options: RunnerOptions): Runner {
     const lease = keepLease(operation, log);
     const begun = performance.now();
     const findings: RunFindings = { ...accepted.findings };
-    const deadline = AbortSignal.timeout(Math.max(0, Math.round(accepted.remainingMs)));
+    const { steps, forwardOnly } = pipelineOf(operation.kind, isolationOf(tenant.isolation));
+    const { remainingMs: left } = accepted;
+    const deadline = left === null ? [] : [AbortSignal.timeout(Math.max(0, Math.round(left)))];
     try {
       const end = await runPipeline({
-        steps: pipelineOf(operation.kind, isolationOf(tenant.isolation)),
+        steps,
+        forwardOnly,
         context: {
           operation,
           hold: operation,
@@ -115,7 +118,7 @@ export function createRunner(options: RunnerOptions): Runner {
           findings,
           nextItems: accepted.nextItems ?? null,
           stillHeld: () => lease.stillHeld(),
-          signal: AbortSignal.any([deadline, until]),
+          signal: AbortSignal.any([...deadline, until]),
         },
         stopping: until,
         eventLog,

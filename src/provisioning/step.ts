@@ -3,6 +3,7 @@ import type { KeyRing } from '../crypto/envelope.ts';
 import type { Operation, OperationHold } from '../control/operations.ts';
 import type { TenantDatabase } from '../control/tenant-databases.ts';
 import type { Tenant } from '../control/tenants.ts';
+import type { FailureCode } from '../errors.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
 import type { Cluster } from '../postgres/cluster.ts';
 import type { ConnectionAhead } from '../postgres/connection-ahead.ts';
@@ -174,6 +175,17 @@ export interface Step {
   readonly compensate?: (context: StepContext) => Promise<void>;
 }
 
+/** What an operation runs. */
+export interface Pipeline {
+  /** In order. */
+  readonly steps: readonly Step[];
+  /**
+   * Whether it is never undone once it was accepted: a step that fails is tried again for as long as it
+   * takes, and the operation has no deadline. Its steps have no `compensate`.
+   */
+  readonly forwardOnly: boolean;
+}
+
 /** The password sealed into a create operation. */
 export function passwordOf({
   operation,
@@ -187,4 +199,11 @@ export function passwordOf({
 export class StepFailure extends Error {
   override readonly name = 'StepFailure';
   readonly code = 'STEP_FAILURE';
+  /** The code of the operation's error. */
+  readonly failureCode: FailureCode;
+
+  constructor(message: string, failureCode: FailureCode = 'PROVISIONING_FAILED') {
+    super(message);
+    this.failureCode = failureCode;
+  }
 }

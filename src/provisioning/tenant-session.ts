@@ -8,10 +8,10 @@ import { codeOf, errorCodes, PassingError } from '../postgres/error-codes.ts';
 import {
   closeServiceLogin,
   createServiceLogin,
-  endSessions,
   markerOf,
   openServiceLogin,
 } from '../postgres/roles.ts';
+import { terminateSessions } from '../postgres/terminate-sessions.ts';
 import { generatePassword, scramVerifier } from '../postgres/scram.ts';
 
 /** A tenant's place, as sessions of its service login come to it. */
@@ -131,7 +131,7 @@ export function createTenantSessions(control: Knex): TenantSessions {
       clearInterval(prolonging);
       // Where the cluster does not answer, recovery does it once the lease has run out.
       await close()
-        .then(() => admin((client) => endSessions(client, role)))
+        .then(() => admin((client) => terminateSessions(client, [role])))
         .then(() => endServiceUse(control, held))
         .catch(() => undefined);
     }

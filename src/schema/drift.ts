@@ -12,6 +12,7 @@ const meanings: Readonly<Record<(typeof driftKinds)[number], string>> = {
   WRONG_GRANTS: 'Somebody has too many rights, or too few.',
   WRONG_VERSION: 'Its own ledger of migrations says something else than the registry.',
   HALF_DROPPED: 'A drop of it was interrupted: nobody can connect to it.',
+  OPEN_SESSION: 'It is a login that is closed, and has sessions that do not end.',
 };
 
 const DriftKindEnum = builder.enumType('DriftKind', {

@@ -10,7 +10,7 @@ const meanings: Record<FailureCode, string> = {
   VERSION_MISMATCH: '`expectedVersion` is not the current one.',
   LIMIT_EXCEEDED: 'Too many: batch too large, tenants of the partner used up, or cluster full.',
   IDEMPOTENCY_MISMATCH: 'The same key was used with another payload.',
-  UNAVAILABLE: 'The cluster asked for is down.',
+  UNAVAILABLE: 'The cluster is down, or cannot do it at present.',
   PROVISIONING_FAILED: 'It failed and was undone; see the operation.',
   TIMED_OUT: 'Not ended in time; follow the operation.',
 };

@@ -32,6 +32,7 @@ describe('GET /readyz: what it checks', () => {
   test.each([
     ['UP', 'ok'],
     ['DOWN', 'degraded: down'],
+    ['BUSY', 'degraded: no connection is free'],
     ['STARTING', 'degraded: down'],
   ] as const)('a cluster that is %s: %s, and it is ready', async (state, shown) => {
     const states = new Map<string, ClusterState>([

@@ -1,25 +1,48 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import pg from 'pg';
+import { isolationOf } from '../../src/provisioning/isolation/index.ts';
+import { pipelineOf } from '../../src/provisioning/steps/index.ts';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
+import { scriptFailpoints } from './failpoints.ts';
 import { isolations } from './isolations.ts';
 import { connectionString } from './tenants.ts';
-import { tracesOf } from './traces.ts';
+import { endedEvents, expectOrderly, tracesOf } from './traces.ts';
 
 let world: World;
 let gateway: TestGateway;
-/** Steps of the next delete that fail, by failpoint. */
-const failing = new Set<string>();
+/** How often deletes fail from now on, by failpoint. */
+const failing = new Map<string, number>();
 
 beforeAll(async () => {
   world = await createWorld();
   gateway = await world.start({
     failpoints: {
-      reach: (point) =>
-        failing.has(point) ? Promise.reject(new Error('failed on purpose')) : Promise.resolve(),
+      reach(point) {
+        const times = failing.get(point) ?? 0;
+        if (times === 0) return Promise.resolve();
+        failing.set(point, times - 1);
+        return Promise.reject(new Error('failed on purpose'));
+      },
     },
   });
 });
+afterEach(() => failing.clear());
 afterAll(() => world.close());
+
+/** Names of the steps of a kind of operation that do something. */
+function stepsOf(kind: 'DELETE'): string[] {
+  return pipelineOf(kind, isolationOf('DATABASE'))
+    .steps.filter(({ run }) => run !== undefined)
+    .map(({ name }) => name);
+}
+
+async function statusOf(operationId: string): Promise<string> {
+  const { operation } = await gateway.graphql<{ operation: { status: string } }>(
+    'query ($id: ID!) { operation(id: $id) { status } }',
+    { id: operationId },
+  );
+  return operation.status;
+}
 
 interface Outcome {
   readonly tenant: {
@@ -31,6 +54,7 @@ interface Outcome {
     readonly id: string;
     readonly kind: string;
     readonly status: string;
+    readonly error: { readonly code: string; readonly message: string } | null;
     readonly steps: readonly { readonly name: string; readonly status: string }[];
   } | null;
   readonly userErrors: readonly { readonly code: string; readonly field: string[] | null }[];
@@ -47,7 +71,8 @@ async function create(slug: string, more: object = {}): Promise<string> {
 async function remove(id: string, more: object = {}): Promise<Outcome> {
   const { deleteTenant } = await gateway.graphql<{ deleteTenant: Outcome }>(
     `mutation ($input: DeleteTenantInput!) { deleteTenant(input: $input) {
-      tenant { status deletedAt purgeAt } operation { id kind status steps { name status } }
+      tenant { status deletedAt purgeAt } operation {
+        id kind status error { code message } steps { name status } }
       userErrors { code field } } }`,
     { input: { id, ...more } },
   );
@@ -79,6 +104,7 @@ describe('Mutation.deleteTenant', () => {
         'reserve SUCCEEDED',
         'disable_login SUCCEEDED',
         'mark_deleted SUCCEEDED',
+        'end_sessions SUCCEEDED',
       ]);
       await ended;
       await expect(login(id)).rejects.toThrow('is not permitted to log in');
@@ -127,22 +153,72 @@ describe('Mutation.deleteTenant', () => {
     expect(await answer.json()).toMatchObject({ error: { code: 'PROTECTED' } });
   });
 
-  const points = ['disable_login:before', 'disable_login:after', 'mark_deleted:before'];
+  const points = stepsOf('DELETE').flatMap((step) => [`${step}:before`, `${step}:after`]);
   test.each(isolations.flatMap(({ isolation }) => points.map((point) => ({ isolation, point }))))(
-    '$isolation: undoes what failed at $point: the tenant works as before',
+    '$isolation: what failed at $point is tried again, and nothing is undone',
     async ({ isolation, point }) => {
-      const slug = `undo-${isolation.toLowerCase()}-${point.replaceAll(/[:_]/g, '-')}`;
+      const slug = `again-${isolation.toLowerCase()}-${point.replaceAll(/[:_]/g, '-')}`;
       const id = await create(slug, { isolation });
-      failing.add(point);
+      failing.set(point, 2);
       const { operation, tenant, userErrors } = await remove(id);
-      failing.clear();
-      expect(userErrors).toMatchObject([{ code: 'PROVISIONING_FAILED' }]);
-      expect(operation).toMatchObject({ status: 'COMPENSATED' });
-      expect(tenant?.status).toBe('ACTIVE');
-      await (await login(id)).end();
-      expect((await remove(id)).tenant?.status).toBe('DELETED');
+      expect(failing.get(point)).toBeLessThan(2);
+      expect(userErrors).toEqual([]);
+      expect(operation).toMatchObject({ status: 'SUCCEEDED', error: null });
+      expect(tenant?.status).toBe('DELETED');
+      await expect(login(id)).rejects.toThrow('is not permitted to log in');
+      const rows = await endedEvents(world, operation!.id);
+      expectOrderly(rows);
+      expect(rows.map(({ status }) => status)).not.toContain('FAILED');
     },
   );
+
+  test.each(stepsOf('DELETE').filter((step) => step !== 'disable_login'))(
+    'another instance that takes it over in %s goes on forward',
+    async (step) => {
+      const id = await create(`taken-over-${step.replaceAll('_', '-')}`);
+      const failpoints = scriptFailpoints();
+      const settings = { SHUTDOWN_GRACE_SECONDS: '0' };
+      const leaving = await world.start({ failpoints, settings });
+      const held = failpoints.hold(`${step}:before`);
+      const accepted = await leaving.graphql<{ deleteTenant: Outcome }>(
+        `mutation ($id: ID!) { deleteTenant(input: { id: $id, wait: false }) {
+          operation { id } } }`,
+        { id },
+      );
+      const operationId = accepted.deleteTenant.operation!.id;
+      await held.reached;
+      await leaving.close();
+      await expect.poll(() => statusOf(operationId), { timeout: 30_000 }).toBe('SUCCEEDED');
+      await expect(login(id)).rejects.toThrow('is not permitted to log in');
+      expectOrderly(await endedEvents(world, operationId));
+      const audit = await world.query(
+        `SELECT FROM control_plane.audit_log WHERE tenant_id = $1 AND action = 'markTenantDeleted'`,
+        [id],
+      );
+      expect(audit).toHaveLength(1);
+    },
+    60_000,
+  );
+
+  test('one that goes on failing is RUNNING with its error, and answers TIMED_OUT', async () => {
+    const id = await create('going-on');
+    failing.set('mark_deleted:before', Infinity);
+    const before = Date.now();
+    const { operation, tenant, userErrors } = await remove(id);
+    expect(userErrors).toMatchObject([{ code: 'TIMED_OUT' }]);
+    expect(Date.now() - before).toBeGreaterThan(14_000);
+    expect(tenant?.status).toBe('ACTIVE');
+    const error = { code: 'PROVISIONING_FAILED', message: 'Step mark_deleted failed' };
+    expect(operation).toMatchObject({ status: 'RUNNING', error });
+    const { json, status } = await gateway.get('/readyz');
+    expect(status).toBe(200);
+    expect(json).toMatchObject({
+      checks: { operations: 'degraded: 1 operations fail, and are tried again' },
+    });
+    failing.clear();
+    await expect.poll(() => statusOf(operation!.id), { timeout: 40_000 }).toBe('SUCCEEDED');
+    expect((await gateway.get('/readyz')).json).toMatchObject({ checks: { operations: 'ok' } });
+  }, 90_000);
 });
 
 describe('DELETE /api/tenants/{slug}', () => {

@@ -14,12 +14,16 @@ export interface SecondServer {
   made(): Promise<string[]>;
 }
 
-/** Starts one for the test file, and removes it afterwards. */
-export function useSecondServer(): SecondServer {
+/**
+ * Starts one for the test file, and removes it afterwards.
+ *
+ * @param settings of the server, `name=value` each
+ */
+export function useSecondServer(settings: readonly string[] = []): SecondServer {
   let dataDir: string;
   let url: string;
   let running: Awaited<ReturnType<typeof start>>;
-  const serverFlags = ['fsync=off', 'shared_buffers=16MB', 'max_connections=60'];
+  const serverFlags = ['fsync=off', 'shared_buffers=16MB', 'max_connections=60', ...settings];
   const server: SecondServer = {
     get url() {
       return url;

@@ -39,6 +39,18 @@ export const serverEnvironment = {
   TZ: 'UTC',
 };
 
+const defaultMaxConnections = 300;
+
+/**
+ * Connections that no tenant's login can take, however many there are: some for the gateways, of few a
+ * part.
+ */
+function reservedConnections(settings: readonly string[]): number {
+  const name = 'max_connections=';
+  const given = settings.findLast((setting) => setting.startsWith(name))?.slice(name.length);
+  return Math.min(20, Math.floor(Number(given ?? defaultMaxConnections) / 4));
+}
+
 /** Above this size, in bytes, the log is put aside at the next start; one old one is kept. */
 const maxLogSize = 10 * 1024 * 1024;
 
@@ -96,7 +108,8 @@ export async function launch(server: {
       'listen_addresses=127.0.0.1',
       `port=${server.port}`,
       'unix_socket_directories=',
-      'max_connections=200',
+      `max_connections=${defaultMaxConnections}`,
+      `reserved_connections=${reservedConnections(server.settings)}`,
       'logging_collector=off',
       'log_destination=stderr',
       // A failed statement may hold a password, the detail of an error a tenant's row.

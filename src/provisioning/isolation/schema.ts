@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { findDatabase } from '../../postgres/databases.ts';
 import { codeOf, errorCodes, PassingError } from '../../postgres/error-codes.ts';
-import { dropOwned, endSessions, existingRoles, setLogin } from '../../postgres/roles.ts';
+import { databasesWithRightsOf, dropOwned, existingRoles } from '../../postgres/roles.ts';
 import {
   createSchema,
   dropSchema,
@@ -19,6 +19,7 @@ import {
   tenantMarker,
   tenantMarkerPrefix,
 } from '../names.ts';
+import { closeDoor, endSessions } from '../shut-out.ts';
 import { StepFailure } from '../step.ts';
 import { servicePlaceIn } from '../service-place.ts';
 import { migratePlace } from '../tenant-migrations.ts';
@@ -125,14 +126,12 @@ export const schemaIsolation: Isolation = {
     const shared = await services.sharedDatabases.current(cluster, database.databaseName);
     if (shared === null) return; // not ours: nothing of this tenant was made in it either
     const roles = [database.loginRole, database.ownerRole];
-    await cluster.inSharedDatabase(
+    const dropping = cluster.inSharedDatabase(
       shared.name,
       async (client) => {
+        await closeDoor(client, database);
+        await endSessions(client, database);
         const existing = await existingRoles(client, roles);
-        if (existing.has(database.loginRole)) {
-          await setLogin(client, database.loginRole, false);
-          await endSessions(client, database.loginRole);
-        }
         const place = {
           database: shared,
           owner: database.ownerRole,
@@ -149,6 +148,13 @@ export const schemaIsolation: Isolation = {
       },
       signal,
     );
+    await dropping.catch(async (error: unknown) => {
+      if (codeOf(error) !== errorCodes.tooManyConnections) throw error;
+      // A schema that was made has given its owner rights. Where there are none, nothing is to be dropped,
+      // and no connection to the shared database is needed to see that.
+      const used = await cluster.admin((client) => databasesWithRightsOf(client, roles), signal);
+      if (used.includes(shared.name)) throw error;
+    });
   },
 
   sizeBytes(cluster, database) {

@@ -135,10 +135,8 @@ function openActivation(
     migrationVersion: context.findings.migrationVersion ?? null,
   }));
   const ending = {
-    action: 'activateTenant',
-    fromStatus: 'PROVISIONING',
-    toStatus: 'ACTIVE',
     outcome: 'SUCCEEDED',
+    audit: { action: 'activateTenant', fromStatus: 'PROVISIONING', toStatus: 'ACTIVE' },
   } as const;
   return openEnd(contexts, ending, async (trx) => {
     const [provisioned, active] = await sentTogether([

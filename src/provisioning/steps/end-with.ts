@@ -5,10 +5,12 @@ import { endOperations } from '../../control/operations.ts';
 import type { Tenant } from '../../control/tenants.ts';
 import type { EndedOperation, OpenEnd, StepContext } from '../step.ts';
 
-/** How an operation ends, and what its audit row says of it. */
-export type Ending = Pick<AuditRecord, 'action' | 'fromStatus' | 'toStatus'> & {
+/** How an operation ends. */
+interface Ending {
   readonly outcome: 'SUCCEEDED' | 'COMPENSATED';
-};
+  /** What its audit row says; null: what it changed was recorded in an earlier transaction. */
+  readonly audit: Pick<AuditRecord, 'action' | 'fromStatus' | 'toStatus'> | null;
+}
 
 /**
  * Ends an operation in ONE control-plane transaction with what its end changes: the fence first, so
@@ -78,14 +80,21 @@ export function openEnd(
       try {
         await appendAudit(
           trx,
-          ...contexts.map(({ operation, tenant }): AuditRecord => ({
-            ...ending,
-            actor: operation.actor,
-            partner: operation.partner,
-            ipAddress: null,
-            tenantId: tenant.id,
-            requestId: operation.requestId,
-          })),
+          ...contexts.flatMap(({ operation, tenant }): AuditRecord[] =>
+            ending.audit === null
+              ? []
+              : [
+                  {
+                    ...ending.audit,
+                    outcome: ending.outcome,
+                    actor: operation.actor,
+                    partner: operation.partner,
+                    ipAddress: null,
+                    tenantId: tenant.id,
+                    requestId: operation.requestId,
+                  },
+                ],
+          ),
         );
         for (const _one of contexts) await services.failpoints.reach('commit:before');
         await trx.commit();

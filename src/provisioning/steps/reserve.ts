@@ -15,10 +15,8 @@ export const reserve: Step = {
   async compensate(context) {
     const { operation, tenant } = context;
     const end = {
-      action: 'releaseTenant',
-      fromStatus: 'PROVISIONING',
-      toStatus: 'FAILED',
       outcome: 'COMPENSATED',
+      audit: { action: 'releaseTenant', fromStatus: 'PROVISIONING', toStatus: 'FAILED' },
     } as const;
     await endWith(context, end, async (trx) => {
       await releaseTenantDatabase(trx, tenant.id);

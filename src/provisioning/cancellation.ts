@@ -75,9 +75,11 @@ export function createCancellation(options: CancellationOptions): CancelOperatio
       }
       const { operation } = accepted;
       if (operation.status === 'CANCELLED') {
-        await tellCancelled(control, [operation]).then(hints.send, (error: unknown) => {
+        try {
+          hints.send(await tellCancelled(control, [operation]));
+        } catch (error) {
           log.warn({ err: error }, 'the end of a cancelled operation could not be told');
-        });
+        }
         if (operation.batchId !== null) await runs.advance(operation.batchId);
       } else if (operation.batchId !== null) {
         await runs.undo(operation.batchId, operation.id); // a standby may stand in its place already

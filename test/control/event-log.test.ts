@@ -187,7 +187,7 @@ describe('a story is whole', () => {
     const [some] = await readEvents(control, selector, 0, 10);
     await ended(operation.id, '0 s');
     expect(await isWholeStory(control, selector, some!.sequence)).toBe(false);
-    await ended(operation.id, '10 s');
+    await ended(operation.id, '20 s');
     expect(await isWholeStory(control, selector, some!.sequence)).toBe(true);
     expect(await isWholeStory(control, selector, 0)).toBe(false);
   });

@@ -73,7 +73,7 @@ async function build(
   const orStopped = <T>(work: Promise<T>): Promise<T> => Promise.race([work, stopped]);
   const graceMs = server.shutdownGraceSeconds * 1000;
   const ground = await openGround(config, { log, failpoints, signal, orStopped }, stack);
-  const { configured, controlVersion, databaseUrl, eventLog, services } = ground;
+  const { configured, controlVersion, databaseUrl, eventLog, hints, services } = ground;
   const { clusters, control, keyRing, queue, tenantMigrations, watch } = services;
 
   const leaseSeconds = provisioning.takeoverSeconds;
@@ -90,6 +90,7 @@ async function build(
     control,
     precedence: services.precedence,
     queue,
+    hints,
     runner,
     settings: provisioning,
     failpoints,
@@ -111,6 +112,7 @@ async function build(
     await Promise.all([scheduled.stop(), runs.stop()]);
     await Promise.all([queue.stop(graceMs), runner.stop(graceMs), standbys.stop(graceMs)]);
     await eventLog.close();
+    await hints.close();
   });
   const eventSubscriptions = createEventSubscriptions({
     control,
@@ -137,6 +139,7 @@ async function build(
     apiKeyOverlapSeconds: provisioning.apiKeyOverlapSeconds,
     creationLimit: createRateLimit(control, 'creations', provisioning.creationsPerMinute),
     runs,
+    hints,
     batchLimit: createRateLimit(control, 'batch-tenants', provisioning.batchTenantsPerMinute),
     maxTenantsPerBatch: provisioning.maxTenantsPerBatch,
     log,
@@ -191,7 +194,7 @@ async function build(
   standbys.start();
   runs.start();
   scheduled.start();
-  startChores(config, services, log, stack);
+  startChores(config, { ...services, hints }, log, stack);
   return http.url;
 }
 

@@ -69,18 +69,24 @@ export interface WorldOptions {
    * plane, which is empty until the first gateway starts. SQL of the test itself runs as a superuser.
    */
   readonly admin?: 'superuser' | 'limited';
+  /** Superuser's connection string of a server of its own; its control plane is empty, too. */
+  readonly serverUrl?: string;
 }
 
 /** Clones the migrated control plane; call it in `beforeAll`, and `close` in `afterAll`. */
-export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): Promise<World> {
-  const serverUrl = inject('serverUrl');
+export async function createWorld({
+  admin = 'superuser',
+  serverUrl = inject('serverUrl'),
+}: WorldOptions = {}): Promise<World> {
+  const isShared = serverUrl === inject('serverUrl');
   const suffix = randomBytes(6).toString('hex');
   const database = `test_control_${suffix}`;
   const sharedDatabase = `test_shared_${suffix}`;
   const limited = admin === 'limited' ? `test_admin_${suffix}` : null;
   await onServer(serverUrl, async (client) => {
     if (limited === null) {
-      await client.query(`CREATE DATABASE ${database} TEMPLATE ${inject('controlTemplate')}`);
+      const template = isShared ? inject('controlTemplate') : 'template1';
+      await client.query(`CREATE DATABASE ${database} TEMPLATE ${template}`);
       return;
     }
     await client.query(`CREATE ROLE ${limited} LOGIN CREATEDB CREATEROLE PASSWORD '${suffix}'`);
@@ -88,7 +94,7 @@ export async function createWorld({ admin = 'superuser' }: WorldOptions = {}): P
   });
   const superuserUrl = withDatabase(serverUrl, database);
   const controlUrl = limited === null ? superuserUrl : withLogin(superuserUrl, limited, suffix);
-  if (limited === null) {
+  if (limited === null && isShared) {
     // A copy of a control plane would take what the others make for its own.
     await onServer(superuserUrl, (client) =>
       client.query('UPDATE control_plane.installation SET id = gen_random_uuid()'),

@@ -3,6 +3,7 @@ import type { Knex } from 'knex';
 import type { Logger } from 'pino';
 import type { Config } from '../config.ts';
 import { purgeIdempotencyRecords } from '../control/idempotency.ts';
+import type { EventHints } from '../progress/event-hints.ts';
 import { pruneAuditLog } from '../provisioning/audit-retention.ts';
 import { createLooseEnds } from '../provisioning/loose-ends.ts';
 import { createReconciler } from '../provisioning/reconciler.ts';
@@ -14,11 +15,11 @@ const tendingIntervalMs = 60_000;
 /** What an instance does again and again, and nobody waits for. */
 export function startChores(
   config: Config,
-  services: StepServices,
+  services: StepServices & { readonly hints: EventHints },
   log: Logger,
   stack: AsyncDisposableStack,
 ): void {
-  const { control, queue } = services;
+  const { control, hints, queue } = services;
   clean(config, control, log);
   const cleaning = setInterval(clean, cleaningIntervalMs, config, control, log);
   stack.defer(() => {
@@ -35,6 +36,7 @@ export function startChores(
   const looseEnds = createLooseEnds({
     control,
     queue,
+    hints,
     log,
     leaseSeconds: config.provisioning.takeoverSeconds,
   });

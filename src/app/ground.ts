@@ -19,6 +19,7 @@ import { createOperationQueue, queueSchema } from '../jobs/operation-queue.ts';
 import { connectionOptions } from '../postgres/connection.ts';
 import { loadMigrations } from '../postgres/migrations.ts';
 import { checkServer } from '../postgres/server-check.ts';
+import { createEventHints, type EventHints } from '../progress/event-hints.ts';
 import { createEventLog } from '../progress/event-log.ts';
 import { createClusterPreparation } from '../provisioning/cluster-preparation.ts';
 import { createClusterWatch } from '../provisioning/cluster-watch.ts';
@@ -45,6 +46,7 @@ export interface GroundOptions {
 export interface Ground {
   readonly services: StepServices;
   readonly eventLog: EventLog;
+  readonly hints: EventHints;
   readonly configured: ConfiguredClusters;
   readonly databaseUrl: string;
   /** Newest migration of the control plane. */
@@ -100,8 +102,15 @@ export async function openGround(
       log.warn({ err: error }, 'the job queue reports an error');
     },
   });
+  const hints = createEventHints({
+    control,
+    onError: (error) => {
+      log.warn({ err: error }, 'listeners cannot be notified of progress; they find it by looking');
+    },
+  });
   const eventLog = createEventLog({
     control,
+    hints,
     onError: (error) => {
       log.warn({ err: error }, 'progress events could not be written');
     },
@@ -149,5 +158,5 @@ export async function openGround(
     settings: { ...tenants, operationTimeoutSeconds: provisioning.operationTimeoutSeconds },
     failpoints,
   };
-  return { services, eventLog, configured, databaseUrl, controlVersion };
+  return { services, eventLog, hints, configured, databaseUrl, controlVersion };
 }

@@ -2,7 +2,6 @@ import type { Knex } from 'knex';
 import type { Failure } from '../errors.ts';
 import { deactivateApiKeys } from './api-keys.ts';
 import { controlSchema, fromRow, type Control } from './database.ts';
-import { eventChannel } from './events.ts';
 import { releaseBatchKeys } from './idempotency.ts';
 import { operationColumns, operationTable, type Operation } from './operations.ts';
 import { readPage, type Page, type PageRequest } from './pages.ts';
@@ -270,15 +269,16 @@ export async function reopenItems(
   return rows.map((row) => row.id);
 }
 
-/** RUNNING → its end, of which subscribers are told. When nothing was made, its keys are free again. */
+/** RUNNING → its end. When nothing was made, its keys are free again. */
 export async function endBatch(
   trx: Knex.Transaction,
   id: string,
   status: Exclude<BatchStatus, 'RUNNING'>,
 ): Promise<void> {
-  await table(trx).where({ id, status: 'RUNNING' }).update({ status, finished_at: trx.fn.now() });
+  await table(trx)
+    .where({ id, status: 'RUNNING' })
+    .update({ status, finished_at: trx.raw('clock_timestamp()') });
   if (status !== 'SUCCEEDED' && status !== 'PARTIALLY_FAILED') await releaseBatchKeys(trx, id);
-  await trx.raw('SELECT pg_notify(?, ?)', [eventChannel, id]);
 }
 
 async function changed(update: Knex.QueryBuilder): Promise<string[]> {

@@ -1,4 +1,3 @@
-import type { Knex } from 'knex';
 import { controlSchema, type Control } from './database.ts';
 import type { OperationStatus } from './operations.ts';
 
@@ -43,30 +42,29 @@ export interface OperationStep {
 }
 
 /**
- * Appends events to the log, in order, brings the steps' states up to date, and tells listeners: one
- * statement, so one round trip. Events of an operation that was taken over meanwhile are left out: its
- * new holder writes the story anew.
+ * Appends events to the log, in order, and brings the states of their steps up to date: one statement, so
+ * one round trip. Events of an operation that was taken over meanwhile are left out: its new holder writes
+ * the story anew. So are events that are there already: an instance that got no answer sends them again.
  *
  * Sequence numbers are drawn before a commit. Writers take turns, over all instances, so that what was
  * drawn first is also there first: neither numbers nor transaction ids alone would say so. A turn is
- * no longer than the statement: a client that stalls in the middle of it holds nobody up.
+ * no longer than the statement: a client that stalls in the middle of it holds nobody up. The lock comes
+ * before the look at the fences, and whatever raises a fence takes it too: see
+ * `control_plane.append_events` in migrations/20261128000017_event_fence.ts.
+ *
+ * @returns ids of the operations and batches that have news: once it is committed, a hint may go out
  */
-export async function appendEvents(control: Control, events: readonly StepEvent[]): Promise<void> {
-  await control.raw(appendAll, appendValues(events)).options({ name: 'append_events' });
-}
-
-/**
- * Appends those of them that are not there: for whoever was not told what came of the first try. It may
- * still be under way on the server: it has its turn before this one looks.
- */
-export async function appendEventsAgain(
-  control: Knex,
+export async function appendEvents(
+  control: Control,
   events: readonly StepEvent[],
-): Promise<void> {
-  await control.transaction(async (trx) => {
-    await lockEventWriters(trx);
-    await trx.raw(appendMissing, appendValues(events));
-  });
+): Promise<string[]> {
+  const { rows } = await control
+    .raw<{ rows: { id: string }[] }>(
+      `SELECT id FROM ${controlSchema}.append_events(CAST(? AS jsonb), CAST(? AS jsonb)) AS id`,
+      appendValues(events),
+    )
+    .options({ name: 'append_events' });
+  return rows.map(({ id }) => id);
 }
 
 function appendValues(events: readonly StepEvent[]): string[] {
@@ -76,59 +74,11 @@ function appendValues(events: readonly StepEvent[]): string[] {
   ];
 }
 
-/** Where listeners learn that there is something to read: ids of operations and batches, or nothing for 'anything'. */
-export const eventChannel = 'control_plane_events';
-
 /** Makes other writers of events wait until the transaction ends, for whoever looks before it writes. */
 export async function lockEventWriters(trx: Control): Promise<void> {
   await trx.raw("SET LOCAL idle_in_transaction_session_timeout = '5s'");
   await trx.raw('SELECT pg_advisory_xact_lock(7311, 1)');
 }
-
-// A notification may have 8000 bytes, an id has 36.
-const appendStatement = (which: string): string => `
-  WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(7311, 1)),
-  told AS MATERIALIZED (
-    SELECT event.*, held.batch_id
-    FROM turn, jsonb_to_recordset(CAST(? AS jsonb)) AS event (
-      place integer, operation_id uuid, fence bigint, tenant_id uuid, step text, status text,
-      operation_status text, percent integer, message text, at timestamptz, duration_ms integer)
-    JOIN ${controlSchema}.operations held ON held.id = event.operation_id AND held.fence = event.fence
-    ${which}
-  ),
-  written AS (
-    INSERT INTO ${controlSchema}.operation_events (operation_id, tenant_id, batch_id, step, status,
-      operation_status, percent, message, at, duration_ms)
-    SELECT operation_id, tenant_id, batch_id, step, status, operation_status, percent, message, at,
-      duration_ms
-    FROM told ORDER BY place
-    RETURNING operation_id, batch_id
-  ),
-  stepped AS (
-    INSERT INTO ${controlSchema}.operation_steps (operation_id, name, position, status, attempts,
-      started_at, finished_at, duration_ms)
-    SELECT step.operation_id, step.name, step.position, step.status, step.attempts, step.started_at,
-      step.finished_at, step.duration_ms
-    FROM jsonb_to_recordset(CAST(? AS jsonb)) AS step (
-      operation_id uuid, fence bigint, name text, position integer, status text, attempts integer,
-      started_at timestamptz, finished_at timestamptz, duration_ms integer)
-    JOIN ${controlSchema}.operations held ON held.id = step.operation_id AND held.fence = step.fence
-    ON CONFLICT (operation_id, name) DO UPDATE SET
-      status = excluded.status,
-      attempts = greatest(operation_steps.attempts, excluded.attempts),
-      started_at = coalesce(operation_steps.started_at, excluded.started_at),
-      finished_at = excluded.finished_at,
-      duration_ms = coalesce(excluded.duration_ms, operation_steps.duration_ms)
-  )
-  SELECT pg_notify('${eventChannel}', CASE WHEN count(DISTINCT id) > 200 THEN ''
-    ELSE string_agg(DISTINCT id::text, ' ') END)
-  FROM written, unnest(ARRAY[operation_id, batch_id]) AS id WHERE id IS NOT NULL HAVING count(*) > 0`;
-
-const appendAll = appendStatement('');
-const appendMissing = appendStatement(`
-    WHERE NOT EXISTS (SELECT FROM ${controlSchema}.operation_events there
-      WHERE there.operation_id = event.operation_id AND there.step = event.step
-        AND there.status = event.status AND there.message = event.message AND there.at = event.at)`);
 
 /** The steps of these operations, each operation's in the order of its pipeline. */
 export async function listSteps(

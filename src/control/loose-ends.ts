@@ -55,6 +55,8 @@ export async function holdUntoldOperations(
   trx: Knex.Transaction,
   ids: readonly string[],
 ): Promise<UntoldOperation[]> {
+  // In the order in which a takeover locks: first the row, then the writers of events.
+  await operationTable(trx).whereIn('id', ids).orderBy('id').forNoKeyUpdate().select('id');
   await lockEventWriters(trx);
   const { rows } = await trx.raw<{ rows: Record<string, unknown>[] }>(
     `UPDATE ${controlSchema}.operations operation SET fence = operation.fence + 1
@@ -91,7 +93,7 @@ export async function lockOpenOperations(
     .whereIn('id', ids)
     .whereNull('finished_at')
     .orderBy('id')
-    .forUpdate()
+    .forNoKeyUpdate() // writers of events do not wait for it
     .select('id')) as { id: string }[];
   return rows.map(({ id }) => id);
 }

@@ -303,9 +303,33 @@ export async function startCompensation(
   if (changed === 0) throw new FenceLostError(hold.id);
 }
 
+/** How operations end, and the statuses that go before. */
+const statusBefore = { SUCCEEDED: 'RUNNING', COMPENSATED: 'COMPENSATING' } as const;
+
+/**
+ * Locks operations that are about to end until the transaction does: none can be taken over any more.
+ *
+ * @throws FenceLostError naming one that is not held any more
+ */
+export async function lockHeldOperations(
+  trx: Control,
+  holds: readonly OperationHold[],
+  end: keyof typeof statusBefore,
+): Promise<void> {
+  const rows = (await allHeld(trx, holds)
+    .where({ status: statusBefore[end] })
+    .forNoKeyUpdate()
+    .select('id')
+    .options({ name: 'lock_held_operations' })) as { id: string }[];
+  const locked = new Set(rows.map(({ id }) => id));
+  const lost = holds.find(({ id }) => !locked.has(id));
+  if (lost !== undefined) throw new FenceLostError(lost.id);
+}
+
 /**
  * RUNNING → SUCCEEDED, or COMPENSATING → COMPENSATED; CANCELLED where it had not begun: all of them, in
- * the order of the holds. The sealed secrets go with the end.
+ * the order of the holds. The sealed secrets go with the end. To be sent right before the commit: the time
+ * of the end is that of this statement.
  *
  * @throws FenceLostError naming one that is not held any more
  */
@@ -314,19 +338,14 @@ export async function endOperations(
   holds: readonly OperationHold[],
   status: 'SUCCEEDED' | 'COMPENSATED',
 ): Promise<Operation[]> {
-  const given = [holds.map(({ id }) => id), holds.map(({ fence }) => fence)];
-  const rows = (await operationTable(trx)
-    .whereRaw(
-      '(id, fence) IN (SELECT * FROM unnest(CAST(? AS uuid[]), CAST(? AS bigint[])))',
-      given as Knex.Value[],
-    )
-    .where({ status: status === 'SUCCEEDED' ? 'RUNNING' : 'COMPENSATING' })
+  const rows = (await allHeld(trx, holds)
+    .where({ status: statusBefore[status] })
     .update({
       status:
         status === 'SUCCEEDED'
           ? status
           : trx.raw("CASE WHEN started_at IS NULL THEN 'CANCELLED' ELSE 'COMPENSATED' END"),
-      finished_at: trx.fn.now(),
+      finished_at: trx.raw('clock_timestamp()'),
       secrets_encrypted: null,
       ...(status === 'SUCCEEDED' ? { error_code: null, error_message: null } : {}),
     })
@@ -347,6 +366,14 @@ export async function countCompensating(control: Control): Promise<number> {
     .count({ count: '*' })
     .first()) as { count: number };
   return row.count;
+}
+
+function allHeld(control: Control, holds: readonly OperationHold[]): Knex.QueryBuilder {
+  const given = [holds.map(({ id }) => id), holds.map(({ fence }) => fence)];
+  return operationTable(control).whereRaw(
+    '(id, fence) IN (SELECT * FROM unnest(CAST(? AS uuid[]), CAST(? AS bigint[])))',
+    given as Knex.Value[],
+  );
 }
 
 function held(control: Control, hold: OperationHold): Knex.QueryBuilder {

@@ -112,6 +112,12 @@ async function isWholeBatch(control: Control, id: string, sequence: number): Pro
   return rows[0]?.whole ?? true;
 }
 
+/**
+ * After the end, how long a last event is waited for: longer than it takes to be written, tries included, and
+ * longer than another instance takes to write it where its writer is gone.
+ */
+const patience = '15 seconds';
+
 // An item that was taken back has ended twice: its last event is what its row says now.
 const wholeBatchStatement = `
   SELECT finished_at IS NOT NULL AND (
@@ -120,7 +126,7 @@ const wholeBatchStatement = `
         SELECT FROM ${controlSchema}.operation_events event
         WHERE event.operation_id = item.id AND sequence <= ? AND operation_status = ANY (?)
           AND operation_status = item.status))
-    OR finished_at < now() - interval '5 seconds' AND NOT EXISTS (
+    OR finished_at < now() - interval '${patience}' AND NOT EXISTS (
       SELECT FROM ${controlSchema}.operation_events event
       WHERE event.batch_id = batch.id AND sequence > ?)) AS whole
   FROM ${controlSchema}.batches batch WHERE id = ?`;
@@ -177,12 +183,11 @@ const progressStatement = `
   FROM unnest(CAST(? AS bigint[])) AS wanted (sequence) JOIN sums USING (sequence)
   JOIN ${controlSchema}.batches batch ON batch.id = ?`;
 
-// Longer than an event waits to be written, tries included.
 const wholeStatement = `
   SELECT finished_at IS NOT NULL AND (
     EXISTS (SELECT FROM ${controlSchema}.operation_events event
       WHERE event.operation_id = operation.id AND sequence <= ? AND operation_status = ANY (?))
-    OR finished_at < now() - interval '5 seconds' AND NOT EXISTS (
+    OR finished_at < now() - interval '${patience}' AND NOT EXISTS (
       SELECT FROM ${controlSchema}.operation_events event
       WHERE event.operation_id = operation.id AND sequence > ?)) AS whole
   FROM ${controlSchema}.operations operation WHERE id = ?`;

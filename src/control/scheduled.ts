@@ -52,7 +52,7 @@ const beginStatement = `
     JOIN ${controlSchema}.tenant_databases place ON place.tenant_id = operation.tenant_id
     WHERE operation.status = 'SCHEDULED' AND operation.batch_id IS NULL
       AND tenant.provision_at <= now() AND place.cluster = ANY (?)
-    ORDER BY tenant.provision_at LIMIT ? FOR UPDATE OF operation SKIP LOCKED),
+    ORDER BY tenant.provision_at LIMIT ? FOR NO KEY UPDATE OF operation SKIP LOCKED),
   opened AS (
     UPDATE ${controlSchema}.tenants tenant SET status = 'PROVISIONING', updated_at = now()
     FROM due WHERE tenant.id = due.tenant_id AND tenant.status = 'SCHEDULED')
@@ -84,7 +84,7 @@ const releaseStatement = `
     JOIN ${controlSchema}.tenants tenant ON tenant.id = operation.tenant_id
     WHERE operation.status = 'SCHEDULED' AND operation.batch_id IS NOT NULL
       AND tenant.provision_at <= now()
-    FOR UPDATE OF operation SKIP LOCKED),
+    FOR NO KEY UPDATE OF operation SKIP LOCKED),
   opened AS (
     UPDATE ${controlSchema}.tenants tenant SET status = 'PROVISIONING', updated_at = now()
     FROM due WHERE tenant.id = due.tenant_id AND tenant.status = 'SCHEDULED'),
@@ -101,7 +101,7 @@ export async function lockOperation(
   scope: Scope,
   id: string,
 ): Promise<Operation | null> {
-  const query = scoped(operationTable(trx), scope, 'tenant_id').where('id', id).forUpdate();
+  const query = scoped(operationTable(trx), scope, 'tenant_id').where('id', id).forNoKeyUpdate();
   return ((await query.first(operationColumns)) as Operation | undefined) ?? null;
 }
 
@@ -141,7 +141,7 @@ export async function cancelScheduled(
     .where({ ...chosen, status: 'SCHEDULED' })
     .update({
       status: 'CANCELLED',
-      finished_at: trx.fn.now(),
+      finished_at: trx.raw('clock_timestamp()'),
       secrets_encrypted: null,
       ...reasonColumns(reason),
     })
@@ -165,13 +165,17 @@ function reasonColumns({ code, message, rolledBack }: CancelReason): object {
   return { error_code: code, error_message: message, rolled_back: rolledBack };
 }
 
-/** Tells those who follow them that operations that never began have ended. */
+/**
+ * Tells those who follow them that operations that never began have ended.
+ *
+ * @returns ids of the operations and batches that have news: see `appendEvents`
+ */
 export async function tellCancelled(
   control: Control,
   operations: readonly Operation[],
-): Promise<void> {
-  if (operations.length === 0) return;
-  await appendEvents(
+): Promise<string[]> {
+  if (operations.length === 0) return [];
+  return appendEvents(
     control,
     operations.map((operation) => ({
       operationId: operation.id,

@@ -222,7 +222,7 @@ export async function activateTenants(trx: Control, ids: readonly string[]): Pro
   const rows = (await tenantTable(trx)
     .whereRaw('id = ANY (CAST(? AS uuid[]))', [ids as string[]])
     .where({ status: 'PROVISIONING' })
-    .update({ status: 'ACTIVE', activated_at: trx.fn.now(), updated_at: trx.fn.now() })
+    .update({ status: 'ACTIVE', activated_at: present(trx), updated_at: present(trx) })
     .returning('*')
     .options({ name: 'activate_tenants' })) as Record<string, unknown>[];
   return ids.map((id) =>
@@ -255,9 +255,9 @@ export async function markTenantDeleted(
     .update({
       status: 'DELETED',
       status_before_delete: trx.ref('status'),
-      deleted_at: trx.fn.now(),
-      purge_at: trx.raw("now() + ? * interval '1 day'", [retentionDays]),
-      updated_at: trx.fn.now(),
+      deleted_at: present(trx),
+      purge_at: trx.raw("statement_timestamp() + ? * interval '1 day'", [retentionDays]),
+      updated_at: present(trx),
       version: trx.raw('version + 1'),
     })
     .returning('*')) as Record<string, unknown>[];
@@ -327,6 +327,11 @@ export function scoped(
   return 'partner' in scope
     ? query.where('partner', scope.partner)
     : query.where(tenantColumn, scope.tenantId);
+}
+
+/** The time of a statement: a transaction may have begun seconds before. */
+function present(trx: Control): Knex.Raw {
+  return trx.raw('statement_timestamp()');
 }
 
 function changedTenant(rows: readonly Record<string, unknown>[], expected: string): Tenant {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { eventChannel } from '../control/events.ts';
+import { eventChannel } from '../control/event-hints.ts';
 import { withClient } from '../postgres/session.ts';
 
 export interface EventListenerOptions {

@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Knex } from 'knex';
-import { appendEvents, appendEventsAgain, type StepEvent } from '../control/events.ts';
+import { appendEvents, type StepEvent } from '../control/events.ts';
+import type { EventHints } from './event-hints.ts';
 
 export interface EventLogOptions {
   readonly control: Knex;
+  readonly hints: EventHints;
   /** Told when events could not be written; they are kept and tried again. */
   readonly onError: (error: unknown) => void;
 }
@@ -53,14 +55,12 @@ export function createEventLog(options: EventLogOptions): EventLog {
   // An event that cannot be written is given up after a second and a bit: an operation that is
   // resumed writes again what was lost, and the operation's own row tells how it ended.
   async function writeAll(events: readonly StepEvent[]): Promise<void> {
-    let append: typeof appendEventsAgain = appendEvents;
     for (const delay of [...retryDelaysMs, null]) {
       try {
-        await append(options.control, events);
+        options.hints.send(await appendEvents(options.control, events));
         return;
       } catch (error) {
         options.onError(error);
-        append = appendEventsAgain; // they may be there: only the answer may be lost
         if (delay !== null) await sleep(delay);
       }
     }

@@ -10,6 +10,7 @@ import {
   reopenItems,
 } from '../control/batches.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
+import type { EventHints } from '../progress/event-hints.ts';
 import { nextMove } from './batch-moves.ts';
 import { createItemRuns, type ItemRunsSettings } from './item-runs.ts';
 import { cancelLaterItems } from './later-items.ts';
@@ -23,6 +24,7 @@ import { createWaitingItems } from './waiting-items.ts';
 export interface BatchRunsOptions {
   readonly control: Knex;
   readonly queue: OperationQueue;
+  readonly hints: EventHints;
   readonly runner: Runner;
   readonly precedence: Pick<Precedence, 'isAwaited' | 'whenFree'>;
   readonly settings: BatchSettings;
@@ -56,6 +58,16 @@ export interface BatchRuns {
   stop(): Promise<void>;
 }
 
+/** Result of a move. */
+interface Moved {
+  /** Operations to undo. */
+  readonly undo: readonly string[];
+  /** Ids of operations and batches of which there is something to read once it is committed. */
+  readonly news: readonly string[];
+}
+
+const nothingMoved: Moved = { undo: [], news: [] };
+
 const lookIntervalMs = 1000;
 
 /** Builds the part of an instance that works on batches. */
@@ -76,7 +88,8 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
         return;
       }
       if (nextMove(state, settings).kind === 'WAIT') return;
-      const undo = await control.transaction((trx) => move(trx, batchId));
+      const { undo, news } = await control.transaction((trx) => move(trx, batchId));
+      options.hints.send(news);
       for (const id of undo) void undoing(() => undoItem(batchId, id));
       const left = await batchState(control, batchId);
       if (left === null) tellEnd(batchId);
@@ -87,29 +100,31 @@ export function createBatchRuns(options: BatchRunsOptions): BatchRuns {
     }
   }
 
-  /** Decides anew under the batch's lock, and records it. Answers with the operations to undo. */
-  async function move(trx: Knex.Transaction, batchId: string): Promise<readonly string[]> {
-    if (!(await lockBatch(trx, batchId))) return [];
+  /** Decides anew under the batch's lock, and records it. */
+  async function move(trx: Knex.Transaction, batchId: string): Promise<Moved> {
+    if (!(await lockBatch(trx, batchId))) return nothingMoved;
     const state = await batchState(trx, batchId);
-    if (state === null) return [];
+    if (state === null) return nothingMoved;
     const next = nextMove(state, settings);
     switch (next.kind) {
       case 'WAIT':
-        return [];
+        return nothingMoved;
       case 'CANCEL': {
         const ids = await cancelQueuedItems(trx, batchId, next);
         await queue.lease(trx, ids);
-        if (next.rolledBack) await cancelLaterItems(trx, queue, batchId, next.message);
-        return ids;
+        const news = next.rolledBack
+          ? await cancelLaterItems(trx, queue, batchId, next.message)
+          : [];
+        return { undo: ids, news };
       }
       case 'ROLL_BACK': {
         const ids = await reopenItems(trx, batchId, next.message);
         await queue.enqueueAgain(trx, ids);
-        return ids;
+        return { undo: ids, news: [] };
       }
       case 'END':
         await endBatch(trx, batchId, next.status);
-        return [];
+        return { undo: [], news: [batchId] };
       default:
         return next satisfies never;
     }

@@ -12,6 +12,7 @@ import {
 import { failure, type Failure } from '../errors.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
 import { brokenConstraint } from '../postgres/error-codes.ts';
+import type { EventHints } from '../progress/event-hints.ts';
 import type { BatchRuns } from './batch-runs.ts';
 import { scopeOf } from './caller.ts';
 import { findUse, idempotencyOf, recordUse, type Idempotency } from './idempotency.ts';
@@ -40,6 +41,7 @@ export type CancelOperation = (
 export interface CancellationOptions {
   readonly control: Knex;
   readonly queue: OperationQueue;
+  readonly hints: EventHints;
   readonly runs: Pick<BatchRuns, 'undo' | 'advance'>;
   readonly idempotencyTtlHours: number;
   readonly log: Logger;
@@ -53,7 +55,7 @@ const onRequest: CancelReason = {
 
 /** Builds `cancelOperation`. */
 export function createCancellation(options: CancellationOptions): CancelOperation {
-  const { control, log, runs } = options;
+  const { control, hints, log, runs } = options;
 
   return async function cancelOperation(request, input): Promise<OperationOutcome> {
     const { idempotencyKey, ...payload } = input;
@@ -73,9 +75,11 @@ export function createCancellation(options: CancellationOptions): CancelOperatio
       }
       const { operation } = accepted;
       if (operation.status === 'CANCELLED') {
-        await tellCancelled(control, [operation]).catch((error: unknown) => {
+        try {
+          hints.send(await tellCancelled(control, [operation]));
+        } catch (error) {
           log.warn({ err: error }, 'the end of a cancelled operation could not be told');
-        });
+        }
         if (operation.batchId !== null) await runs.advance(operation.batchId);
       } else if (operation.batchId !== null) {
         await runs.undo(operation.batchId, operation.id); // a standby may stand in its place already

@@ -6,13 +6,15 @@ import type { OperationQueue } from '../jobs/operation-queue.ts';
 /**
  * Cancels the items of a batch whose time has not come, since another one failed. Of these nothing was made:
  * they end at once.
+ *
+ * @returns ids of the operations and batches that have news: see `appendEvents`
  */
 export async function cancelLaterItems(
   trx: Knex.Transaction,
   queue: OperationQueue,
   batchId: string,
   message: string,
-): Promise<void> {
+): Promise<string[]> {
   const reason = { code: 'PROVISIONING_FAILED', message, rolledBack: true } as const;
   const cancelled = await cancelScheduled(trx, { batchId }, reason);
   const ids = cancelled.map(({ id }) => id);
@@ -31,5 +33,5 @@ export async function cancelLaterItems(
       outcome: 'COMPENSATED',
     })),
   );
-  await tellCancelled(trx, cancelled);
+  return tellCancelled(trx, cancelled);
 }

@@ -8,6 +8,7 @@ import {
   lockOpenOperations,
 } from '../control/loose-ends.ts';
 import type { OperationQueue } from '../jobs/operation-queue.ts';
+import type { EventHints } from '../progress/event-hints.ts';
 import { isolationOf } from './isolation/index.ts';
 import { repeatLook, type RepeatedLook } from './repeated-look.ts';
 import { pipelineOf } from './steps/index.ts';
@@ -16,6 +17,7 @@ import { untoldStory } from './untold-story.ts';
 export interface LooseEndsOptions {
   readonly control: Knex;
   readonly queue: OperationQueue;
+  readonly hints: EventHints;
   readonly log: Logger;
   /** Seconds of silence after which another instance takes an operation over. */
   readonly leaseSeconds: number;
@@ -30,16 +32,17 @@ const settledSeconds = 5;
  * an operation that ended and whose events do not say so, and an open one without a job.
  */
 export function createLooseEnds(options: LooseEndsOptions): RepeatedLook {
-  const { control, queue, log, leaseSeconds } = options;
+  const { control, hints, queue, log, leaseSeconds } = options;
   let since: Date | null = null;
 
   async function tellUntold(): Promise<void> {
     const { ids, lookedUntil } = await findUntoldOperations(control, since, settledSeconds);
-    if (ids.length > 0) await control.transaction((trx) => tell(trx, ids));
+    if (ids.length > 0) hints.send(await control.transaction((trx) => tell(trx, ids)));
     since = lookedUntil;
   }
 
-  async function tell(trx: Knex.Transaction, found: readonly string[]): Promise<void> {
+  /** Returns ids of the operations and batches that have news: see `appendEvents`. */
+  async function tell(trx: Knex.Transaction, found: readonly string[]): Promise<string[]> {
     const untold = await holdUntoldOperations(trx, found);
     const ids = untold.map(({ operation }) => operation.id);
     const steps = await listSteps(trx, ids);
@@ -52,9 +55,10 @@ export function createLooseEnds(options: LooseEndsOptions): RepeatedLook {
         percents.get(operation.id) ?? 0,
       ),
     );
-    if (events.length === 0) return;
-    await appendEvents(trx, events);
+    if (events.length === 0) return [];
+    const news = await appendEvents(trx, events);
     log.warn({ operationIds: ids }, 'told how operations of a lost instance ended');
+    return news;
   }
 
   async function giveJobs(): Promise<void> {

@@ -5,7 +5,11 @@ import {
   type BatchCreationOptions,
   type CreateTenantsBatch,
 } from './batch-creation.ts';
-import { createCancellation, type CancelOperation } from './cancellation.ts';
+import {
+  createCancellation,
+  type CancellationOptions,
+  type CancelOperation,
+} from './cancellation.ts';
 import { createCreation, type CreateTenant, type CreationOptions } from './creation.ts';
 import type { RateLimit } from '../control/rate-limits.ts';
 import { createLifecycle, type Lifecycle, type LifecycleOptions } from './lifecycle.ts';
@@ -32,6 +36,7 @@ export interface ProvisioningOptions
   readonly apiKeyOverlapSeconds: ApiKeysOptions['apiKeyOverlapSeconds'];
   /** As `creationLimit`, for tenants in batches. */
   readonly batchLimit: RateLimit | null;
+  readonly hints: CancellationOptions['hints'];
   readonly log: Logger;
 }
 

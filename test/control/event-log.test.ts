@@ -3,7 +3,7 @@ import type { Knex } from 'knex';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openControl } from '../../src/control/database.ts';
-import { appendEvents, eventChannel, listSteps, type StepEvent } from '../../src/control/events.ts';
+import { appendEvents, listSteps, type StepEvent } from '../../src/control/events.ts';
 import { isWholeStory, readEvents } from '../../src/control/read-events.ts';
 import { connectionOptions } from '../../src/postgres/connection.ts';
 import { withDatabase } from '../control-template.ts';
@@ -187,7 +187,7 @@ describe('a story is whole', () => {
     const [some] = await readEvents(control, selector, 0, 10);
     await ended(operation.id, '0 s');
     expect(await isWholeStory(control, selector, some!.sequence)).toBe(false);
-    await ended(operation.id, '10 s');
+    await ended(operation.id, '20 s');
     expect(await isWholeStory(control, selector, some!.sequence)).toBe(true);
     expect(await isWholeStory(control, selector, 0)).toBe(false);
   });
@@ -197,28 +197,21 @@ describe('a story is whole', () => {
   });
 });
 
-describe('listeners are told', () => {
-  test('once for a batch, by the ids of its operations; without ids when there are too many', async () => {
-    const operations = await makeOperations(world, 201);
-    const listener = new pg.Client({ connectionString: world.controlUrl });
-    const told: string[] = [];
-    listener.on('notification', ({ payload = '' }) => told.push(payload));
-    await listener.connect();
-    await listener.query(`LISTEN ${eventChannel}`);
-    const few = operations.slice(0, 200);
-    await appendEvents(
-      control,
-      few.flatMap((operation) => [event(operation, 'a'), event(operation, 'b')]),
-    );
-    await appendEvents(
-      control,
-      operations.map((operation) => event(operation, 'c')),
-    );
-    await appendEvents(control, [{ ...event(operations[0]!, 'stale'), fence: 7 }]);
-    await listener.query('SELECT 1'); // what was told came before this answer
-    expect(told).toHaveLength(2);
-    expect(new Set(told[0]?.split(' '))).toEqual(new Set(few.map(({ id }) => id)));
-    expect(told[1]).toBe('');
-    await listener.end();
-  });
+test('the caller learns of which operations and batches there is something to read', async () => {
+  const [single, item, lost] = await makeOperations(world, 3);
+  const [batch] = await world.query<{ id: string }>(
+    `WITH batch AS (
+       INSERT INTO control_plane.batches (id, partner, status, atomic, total, deadline_at)
+       VALUES (gen_random_uuid(), 'p', 'RUNNING', false, 1, now()) RETURNING id)
+     UPDATE control_plane.operations SET batch_id = batch.id, batch_index = 0 FROM batch
+     WHERE operations.id = $1 RETURNING batch.id`,
+    [item!.id],
+  );
+  const news = await appendEvents(control, [
+    event(single!, 'a'),
+    event(single!, 'b'),
+    event(item!, 'a'),
+    { ...event(lost!, 'stale'), fence: 7 },
+  ]);
+  expect(news.toSorted()).toEqual([single!.id, item!.id, batch!.id].toSorted());
 });

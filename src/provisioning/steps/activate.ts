@@ -123,7 +123,12 @@ async function activateAlone(context: StepContext): Promise<EndedOperation | Err
   }
 }
 
-/** @param beside what else its transaction does */
+/**
+ * Records first what no time hangs on. The tenants are activated with the end of their operations, right
+ * before the commit.
+ *
+ * @param beside what else its transaction does, once the operations have ended in it
+ */
 function openActivation(
   contexts: readonly [StepContext, ...StepContext[]],
   beside: (trx: Knex.Transaction) => Promise<void> = () => Promise.resolve(),
@@ -138,14 +143,17 @@ function openActivation(
     outcome: 'SUCCEEDED',
     audit: { action: 'activateTenant', fromStatus: 'PROVISIONING', toStatus: 'ACTIVE' },
   } as const;
-  return openEnd(contexts, ending, async (trx) => {
-    const [provisioned, active] = await sentTogether([
-      provisionTenantDatabases(trx, databases),
-      activateTenants(trx, ids),
-      activateApiKeys(trx, ids),
-      beside(trx),
-    ]);
-    if (provisioned !== ids.length) throw new Error('a tenant database is not pending');
-    return active;
+  return openEnd(contexts, ending, {
+    async first(trx) {
+      const [provisioned] = await sentTogether([
+        provisionTenantDatabases(trx, databases),
+        activateApiKeys(trx, ids),
+      ]);
+      if (provisioned !== ids.length) throw new Error('a tenant database is not pending');
+    },
+    async last(trx) {
+      const [active] = await sentTogether([activateTenants(trx, ids), beside(trx)]);
+      return active;
+    },
   });
 }

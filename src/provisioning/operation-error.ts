@@ -1,3 +1,4 @@
+import type { Logger } from 'pino';
 import {
   FenceLostError,
   recordOperationError,
@@ -11,12 +12,18 @@ export interface ErrorRecorder {
   record(error: OperationError | null): Promise<void>;
 }
 
+export interface ErrorRecorderOptions {
+  readonly context: Pick<StepContext, 'operation' | 'hold' | 'services'>;
+  readonly forwardOnly: boolean;
+  readonly log: Logger;
+}
+
 /** Builds the recorder of a run; of an operation that is undone, the end says what failed. */
 export function createErrorRecorder({
   context,
   forwardOnly,
   log,
-}: Pick<PipelineRun, 'context' | 'forwardOnly' | 'log'>): ErrorRecorder {
+}: ErrorRecorderOptions): ErrorRecorder {
   let recorded = context.operation.errorMessage; // by an earlier run
   return {
     async record(error) {

@@ -50,7 +50,7 @@ export async function checkServer(
  * The same without throwing, by any options. `identity` tells servers apart: two that answer the same
  * are one. (Not the system identifier, which copies of a server share.)
  */
-export async function inspectServer(
+async function inspectServer(
   options: pg.ClientConfig,
   use: ServerUse,
   signal?: AbortSignal,

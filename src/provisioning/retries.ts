@@ -13,7 +13,7 @@ const transientDelay = { firstMs: 50, maxMs: 2_000 } as const;
 const forwardDelay = { firstMs: 100, maxMs: 30_000 } as const;
 // Without a free connection an operation is given up so early that it is undone within 10 s. What was
 // free in between for longer than any delay begins anew.
-const noConnectionMs = 7_000;
+const noConnectionMs = 5_000;
 const freeAgainMs = 5_000;
 
 /** Repeats what may pass, where a deadline ends it; an operation that only goes forward, whatever failed. */

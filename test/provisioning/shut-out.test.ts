@@ -112,20 +112,20 @@ describe.each(['superuser', 'limited'] as const)('as %s', (admin) => {
     async ({ isolation }) => {
       const made = await makeTenant(gateway, { name: 'Stubborn', isolation });
       const session = await login(made);
-      const lasting = await runUninterruptibly(session.client, observer, session.pid, 15);
+      const lasting = await runUninterruptibly(session.client, observer, session.pid, 25);
       const { id } = await remove(made, false);
       const named = {
         code: 'UNAVAILABLE',
         message: expect.stringContaining(`${session.pid}`) as string,
       };
       await expect
-        .poll(() => look(id), { timeout: 15_000 })
+        .poll(() => look(id), { timeout: 30_000 })
         .toEqual({ status: 'RUNNING', error: named, tenant: { status: 'DELETED' } });
       await expect(login(made)).rejects.toMatchObject({ code: '28000' });
       expect((await gateway.get('/readyz')).json).toMatchObject({
         checks: { operations: expect.stringMatching(/^degraded: [1-9]/) as string },
       });
-      await expect.poll(openSessions, { timeout: 15_000 }).toEqual([
+      await expect.poll(openSessions, { timeout: 30_000 }).toEqual([
         {
           kind: 'OPEN_SESSION',
           objectName: await loginOf(made),
@@ -138,7 +138,7 @@ describe.each(['superuser', 'limited'] as const)('as %s', (admin) => {
       await expect
         .poll(() => look(id), { timeout: 60_000 })
         .toEqual({ status: 'SUCCEEDED', error: null, tenant: { status: 'DELETED' } });
-      await expect.poll(openSessions, { timeout: 15_000 }).toEqual([]);
+      await expect.poll(openSessions, { timeout: 30_000 }).toEqual([]);
     },
     180_000,
   );

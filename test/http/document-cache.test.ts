@@ -85,7 +85,7 @@ const transports: Readonly<
       end: () => client.dispose(),
       ask: async (query) => {
         try {
-          return (await client.iterate({ query }).next()).value;
+          return (await client.iterate({ query }).next()).value as unknown;
         } catch (errors) {
           return { errors };
         }

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { boundLog } from './app/bound-log.ts';
 import { startChores } from './app/chores.ts';
 import { configuredFailpoints } from './app/failpoints.ts';
 import { openGround } from './app/ground.ts';
@@ -49,7 +50,8 @@ export interface App {
  * @throws SettingError for what the operator can mend, naming the setting
  */
 export async function startApp(config: Config, options: AppOptions): Promise<App> {
-  const { log, failpoints = configuredFailpoints(config, log), streamTimes = {} } = options;
+  const log = boundLog(options.log);
+  const { failpoints = configuredFailpoints(config, log), streamTimes = {} } = options;
   const { signal = new AbortController().signal } = options;
   const stack = new AsyncDisposableStack();
   try {

@@ -6,6 +6,12 @@ import {
 } from '../crypto/tokens.ts';
 import { Refusal } from '../errors.ts';
 import { isPermission, type Caller } from '../provisioning/caller.ts';
+import {
+  isReservedPartner,
+  maxNameLength,
+  partnerOfSubject,
+  platformPartner,
+} from '../provisioning/partner-names.ts';
 import { permissionsOf, seesEverything } from './permissions.ts';
 import type { Credentials, Recogniser } from './recognition.ts';
 
@@ -54,7 +60,7 @@ function toCaller({ subject, claims, expiresAt }: VerifiedToken, options: TokenO
   const granted = words('permissions', claims['permissions']).filter(isPermission);
   const claimed = partnerOf(options.partnerClaim, claimOf(claims, options.partnerClaim));
   const everywhere = seesEverything(roles);
-  const partner = claimed ?? (everywhere ? null : subject);
+  const partner = claimed ?? (everywhere ? null : partnerOfSubject(subject));
   return {
     kind: 'USER',
     subject,
@@ -65,8 +71,6 @@ function toCaller({ subject, claims, expiresAt }: VerifiedToken, options: TokenO
     credential: { kind: 'token', expiresAt },
   };
 }
-
-const maxNameLength = 255;
 
 /** A claim by its whole name (`https://example.com/roles`), else by a path (`realm_access.roles`). */
 function claimOf(claims: Readonly<Record<string, unknown>>, name: string): unknown {
@@ -93,6 +97,9 @@ function words(name: string, value: unknown): string[] {
 function partnerOf(name: string, value: unknown): string | null {
   if (value === undefined || value === null) return null;
   if (typeof value === 'string' && value !== '' && value.length <= maxNameLength) {
+    if (isReservedPartner(value)) {
+      throw refused(name, `no reserved name: ${platformPartner}, or one that begins with sub:`);
+    }
     if (isStorable(value)) return value;
   }
   throw refused(name, `a text of 1 to ${maxNameLength} characters`);

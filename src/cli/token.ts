@@ -5,16 +5,18 @@
  */
 import { parseArgs } from 'node:util';
 import { loadSigningKey, localClaims, localParties } from '../auth/local-tokens.ts';
-import { roleNames, seesEverything } from '../auth/permissions.ts';
+import { roleNames } from '../auth/permissions.ts';
 import { ConfigError, readConfig, type Config } from '../config.ts';
 import { signToken, type TokenParties } from '../crypto/tokens.ts';
 import { SettingError } from '../errors.ts';
-import { isPermission, permissions, platformPartner } from '../provisioning/caller.ts';
+import { isPermission, permissions } from '../provisioning/caller.ts';
+import { isReservedPartner } from '../provisioning/partner-names.ts';
 
 const usage = `Usage: npm run -s token -- --role ROLE [options]
   --role ROLE              ${roleNames.join(', ')}; may be given several times
   --permission PERMISSION  beyond the roles', such as tenant:connect; may be given several times
-  --partner PARTNER        whose tenants; default: ${platformPartner}, but for platform-admin
+  --partner PARTNER        whose tenants; default: none, so that it is
+                           sub: and the subject, or with platform-admin everybody's
   --sub SUBJECT            who it is; default: local-user
   --expires TIME           90s, 15m, 1h or 7d, at most 365d; default: 1h`;
 
@@ -54,7 +56,10 @@ async function token(): Promise<string> {
   if (roles.length === 0 && permission.length === 0) throw new UsageError('--role is missing');
   if (sub === '' || values.partner === '') throw new UsageError('--sub and --partner are texts');
   const lifetimeSeconds = seconds(expires);
-  const partner = values.partner ?? (seesEverything(roles) ? undefined : platformPartner);
+  const { partner } = values;
+  if (partner !== undefined && isReservedPartner(partner)) {
+    throw new UsageError('--partner must not be platform, or begin with sub:');
+  }
   const { key, claims, ...parties } = await signer(readConfig());
   return signToken(
     key,

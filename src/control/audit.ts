@@ -83,20 +83,61 @@ export const auditOrder = {
   descending: true,
 } as const;
 
-/** One page of the audit log that the scope may see, newest first. */
-export function listAudit(
+/** Name of the entry that a rename of a partner leaves. */
+export const renameAction = 'renamePartner';
+
+/**
+ * One page of the audit log that the scope may see, newest first. A partner sees the entries of its tenants,
+ * those too that were written while it had another name; whoever takes that name later does not.
+ */
+export async function listAudit(
   control: Control,
   scope: Scope,
   filter: AuditFilter,
   page: PageRequest,
 ): Promise<Page<AuditEntry>> {
-  const query = scoped(table(control), scope, 'tenant_id');
+  const names = scope !== null && 'partner' in scope ? await namesOf(control, scope.partner) : [];
+  const query = visibleTo(control, scope, names);
   if (filter.tenantId !== undefined) void query.where('tenant_id', filter.tenantId);
   if (filter.actor !== undefined) void query.where('actor', filter.actor);
   if (filter.action !== undefined) void query.where('action', filter.action);
   if (filter.after !== undefined) void query.where('at', '>', filter.after);
   if (filter.before !== undefined) void query.where('at', '<', filter.before);
   return readPage<AuditEntry>(query, columns, auditOrder, page);
+}
+
+/** @param names the partner's, where the scope is a partner's */
+function visibleTo(control: Control, scope: Scope, names: readonly string[]): Knex.QueryBuilder {
+  if (scope === null || !('partner' in scope)) return scoped(table(control), scope, 'tenant_id');
+  const { partner } = scope;
+  return table(control)
+    .whereIn('partner', names)
+    .where((own) => {
+      void own
+        .whereRaw(
+          `EXISTS (SELECT FROM ${controlSchema}.tenants
+            WHERE tenants.id = audit_log.tenant_id AND tenants.partner = ?)`,
+          [partner],
+        )
+        .orWhere((untenanted) => {
+          void untenanted.whereNull('tenant_id').where({ partner });
+        });
+    });
+}
+
+/** All names that a partner has had, the present one among them. */
+async function namesOf(control: Control, partner: string): Promise<string[]> {
+  const { rows } = (await control.raw(
+    `WITH RECURSIVE names (name) AS (
+       SELECT ?::text
+       UNION
+       SELECT entry.details ->> 'from' FROM ${controlSchema}.audit_log entry
+         JOIN names ON entry.details ->> 'to' = names.name
+         WHERE entry.action = '${renameAction}')
+     SELECT name FROM names`,
+    [partner],
+  )) as { rows: { name: string }[] };
+  return rows.map(({ name }) => name);
 }
 
 function table(control: Control): Knex.QueryBuilder {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Knex } from 'knex';
 import { RateLimiterPostgres, RateLimiterRes } from 'rate-limiter-flexible';
 import { controlSchema } from './database.ts';
@@ -41,7 +42,7 @@ export function createRateLimit(control: Knex, name: string, points: number): Ra
   });
   return {
     async consume(caller, count) {
-      const result = await limiter.consume(caller, count).catch((refused: unknown) => {
+      const result = await limiter.consume(keyOf(caller), count).catch((refused: unknown) => {
         if (refused instanceof RateLimiterRes) return refused;
         throw refused;
       });
@@ -56,3 +57,13 @@ export function createRateLimit(control: Knex, name: string, points: number): Ra
     },
   };
 }
+
+/** Callers' names may be longer than the table's key. */
+function keyOf(caller: string): string {
+  return Array.from(caller).length <= maxKeyLength
+    ? caller
+    : createHash('sha256').update(caller).digest('base64url');
+}
+
+/** The column has room for 255 characters, with the limit's name in front. */
+const maxKeyLength = 200;

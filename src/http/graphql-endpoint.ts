@@ -2,11 +2,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Recognition } from '../auth/recognition.ts';
 import { Refusal } from '../errors.ts';
 import type { Caller } from '../provisioning/caller.ts';
+import { compressedMessage, isCompressed, mediaTypeOf } from '../rest/body.ts';
 import { toGraphQLError } from '../schema/errors.ts';
 import { maxBodyBytes, readWholeBody } from './body.ts';
 import type { GraphiQLPage } from './graphiql.ts';
 import type { GraphQLServer } from './graphql.ts';
-import { headerOf, type Incoming } from './incoming.ts';
+import { headerOf, valuesOf, type Incoming } from './incoming.ts';
 
 export const graphqlPath = '/graphql';
 
@@ -42,8 +43,12 @@ export async function serveGraphQL(
     return;
   }
   if (request.method === 'POST') {
-    const mediaType = headerOf(request, 'content-type')?.split(';', 1)[0]?.trim().toLowerCase();
-    if (mediaType !== 'application/json') {
+    if (isCompressed(headerOf(request, 'content-encoding'))) {
+      refuseGraphQL(response, 415, compressedMessage, badRequest);
+      return;
+    }
+    const contentTypes = valuesOf(request, 'content-type');
+    if (contentTypes.length > 1 || mediaTypeOf(contentTypes[0] ?? null) !== 'application/json') {
       refuseGraphQL(response, 415, 'Content-Type must be application/json', badRequest);
       return;
     }
@@ -59,6 +64,7 @@ export async function serveGraphQL(
       refuseGraphQL(response, 400, 'The body must be JSON in UTF-8', badRequest);
       return;
     }
+    request.headers['content-type'] = 'application/json'; // yoga compares it letter by letter
     Object.assign(request, { body: text }); // where yoga looks for a body that was read already
   }
   if (request.method === 'GET' && !hasJsonParameters(request)) {

@@ -13,6 +13,7 @@ import { presentErrors } from '../schema/errors.ts';
 import { schema } from '../schema/index.ts';
 import { limitsRule, refuseLongDocument } from '../schema/limits.ts';
 import { createLoaders } from '../schema/loaders.ts';
+import { DocumentCache, useDocumentCache } from './document-cache.ts';
 import type { Incoming } from './incoming.ts';
 import type { ResultStream } from './shared-results.ts';
 import { resultStreamOf, subscriptionErrors } from './subscriptions.ts';
@@ -21,6 +22,8 @@ export interface GraphQLOptions {
   readonly gateway: Gateway;
   readonly access: AccessWatch;
   readonly introspection: boolean;
+  /** Keeps callers' documents; default: a cache of its own. */
+  readonly documents?: DocumentCache;
 }
 
 /** A request, and who makes it. */
@@ -39,6 +42,7 @@ export function createGraphQL(options: GraphQLOptions): GraphQLServer {
     graphqlEndpoint: '/graphql',
     graphiql: false, // served by us, compressed and cached
     landingPage: false,
+    parserAndValidationCache: false, // counts documents, not bytes: see document-cache.ts
     batching: false,
     multipart: false,
     logging: false,
@@ -46,6 +50,7 @@ export function createGraphQL(options: GraphQLOptions): GraphQLServer {
     context: (given) => createContext(given, options.gateway),
     plugins: [
       limits(options.introspection),
+      useDocumentCache(options.documents ?? new DocumentCache()),
       errors(options.gateway),
       subscriptionErrors({ log: options.gateway.log, access: options.access }),
     ],

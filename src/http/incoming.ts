@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { credentialName, looksLikeCredential } from '../auth/credential-names.ts';
 import type { RateLimitState } from '../control/rate-limits.ts';
 
 /** What a transport knows of a request before anybody asked who it comes from. */
@@ -37,8 +38,8 @@ export function describeIncoming(
   return {
     requestId,
     ipAddress: addressOf(request, trustedProxies),
-    authorization: headerOf(request, 'authorization'),
-    apiKey: headerOf(request, 'x-api-key'),
+    authorization: authorizationOf(request),
+    apiKey: credentialOf(request, 'x-api-key'),
     idempotencyKey: headerOf(request, 'idempotency-key'),
     signal: gone.signal,
     apiKeyOnCreate: true,
@@ -59,8 +60,8 @@ export function describeUpgrade(
 ): Omit<Incoming, 'requestId'> {
   return {
     ipAddress: addressOf(request, trustedProxies),
-    authorization: headerOf(request, 'authorization'),
-    apiKey: headerOf(request, 'x-api-key'),
+    authorization: authorizationOf(request),
+    apiKey: credentialOf(request, 'x-api-key'),
     idempotencyKey: null, // in the input, or not at all: one key is for one operation
     signal,
     apiKeyOnCreate: true,
@@ -74,10 +75,39 @@ export function headerOf(request: IncomingMessage, name: string): string | null 
   return (Array.isArray(value) ? value.join(', ') : value) ?? null;
 }
 
+/** All values of a header as they were sent. Of many headers Node keeps the first one alone. */
+export function valuesOf(request: IncomingMessage, name: string): readonly string[] {
+  return request.headersDistinct[name] ?? [];
+}
+
+/** Credentials, of which none may be lost: two of a kind are joined, and thereby no credentials of ours. */
+function credentialOf(request: IncomingMessage, name: string): string | null {
+  const values = valuesOf(request, name);
+  return values.length === 0 ? null : values.join(', ');
+}
+
+/**
+ * The `Authorization` header. Credentials in the address are not taken, since addresses are logged on their
+ * way: they count as a header that is not understood, so that they are refused and not ignored.
+ */
+function authorizationOf(request: IncomingMessage): string | null {
+  const given = credentialOf(request, 'authorization');
+  if (given !== null || credentialOf(request, 'x-api-key') !== null) return given;
+  const [, query = ''] = (request.url ?? '').split('?', 2);
+  const names = [...new URLSearchParams(query).keys()];
+  const isPresented = names.some(
+    (name) => credentialName(name) !== null || looksLikeCredential(name),
+  );
+  return isPresented ? '' : null;
+}
+
 // Given ids go into logs and answers: no more than a plain token is taken over.
 function requestIdOf(given: string | null): string {
   return given !== null && /^[\w.:/+=-]{1,128}$/.test(given) ? given : randomUUID();
 }
+
+/** An IPv6 address with its zone. What a proxy passes on need not be an address at all. */
+const maxAddressLength = 64;
 
 function addressOf(request: IncomingMessage, trustedProxies: number): string | null {
   const direct = request.socket.remoteAddress ?? null;
@@ -87,5 +117,6 @@ function addressOf(request: IncomingMessage, trustedProxies: number): string | n
     .map((hop) => hop.trim())
     .filter((hop) => hop !== '');
   // Each proxy appends whom it talked to; further left stands what clients may have made up.
-  return hops.at(-trustedProxies) ?? hops[0] ?? direct;
+  const address = hops.at(-trustedProxies) ?? hops[0] ?? direct;
+  return address?.slice(0, maxAddressLength) ?? null;
 }

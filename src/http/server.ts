@@ -7,8 +7,10 @@ import { errorFormFor } from '../rest/index.ts';
 import type { GraphiQLPage } from './graphiql.ts';
 import { applyCors } from './cors.ts';
 import { graphqlPath, refuseGraphQL, serveGraphQL } from './graphql-endpoint.ts';
-import { isLoopbackHost } from './host.ts';
+import { isLoopbackHost, loopbackOnlyMessage } from './host.ts';
 import { describeIncoming, headerOf, type Incoming } from './incoming.ts';
+import { checkOrigin } from './origin.ts';
+import { checkTarget } from './request-target.ts';
 import { createRestApp, type RestOptions } from './rest-app.ts';
 import { cutOffWhenStalled, streamTimes, type StreamTimes } from './stream-times.ts';
 import { createWebSocketEndpoint } from './websocket.ts';
@@ -48,7 +50,9 @@ export async function listen(options: HttpOptions): Promise<HttpServer> {
   // Other upgrades (curl offers HTTP/2) are declined: such a request is served as it is.
   const shouldUpgradeCallback = (request: IncomingMessage): boolean =>
     headerOf(request, 'upgrade')?.toLowerCase() === 'websocket';
-  const server = createServer({ shouldUpgradeCallback }, (request, response) => {
+  // Node would refuse a request without Host by itself, without a word.
+  const serverOptions = { shouldUpgradeCallback, requireHostHeader: false };
+  const server = createServer(serverOptions, (request, response) => {
     void handle(request, response);
   });
   server.on('upgrade', (request, socket, head) => {
@@ -87,14 +91,23 @@ function createHandler(options: HttpOptions & { readonly times: StreamTimes }): 
     response: ServerResponse,
     incoming: Incoming,
   ): Promise<void> {
+    const problem = checkTarget(request);
     const path = pathOf(request);
+    if (problem !== null) {
+      refuse(response, { path, incoming }, 'BAD_REQUEST', problem);
+      return;
+    }
     if (options.loopbackOnly && !isLoopbackHost(headerOf(request, 'host'))) {
       // A page elsewhere may have its own name point at this machine (DNS rebinding).
-      const message = 'In open mode only requests to a loopback name are served';
-      refuse(response, { path, incoming }, 'FORBIDDEN', message);
+      refuse(response, { path, incoming }, 'FORBIDDEN', loopbackOnlyMessage);
       return;
     }
     if (applyCors(request, response, options.corsOrigins)) return;
+    const foreign = checkOrigin(request, options);
+    if (foreign !== null) {
+      refuse(response, { path, incoming }, 'FORBIDDEN', foreign);
+      return;
+    }
     if (path === graphqlPath) {
       await serveGraphQL(request, response, incoming, options);
       return;
@@ -149,7 +162,7 @@ function pathOf(request: IncomingMessage): string {
 function refuse(
   response: ServerResponse,
   { path, incoming }: { readonly path: string; readonly incoming: Incoming },
-  code: 'FORBIDDEN' | 'INTERNAL_SERVER_ERROR',
+  code: 'BAD_REQUEST' | 'FORBIDDEN' | 'INTERNAL_SERVER_ERROR',
   message: string,
 ): void {
   const { status, body } = errorFormFor(path)({ code, message });

@@ -9,11 +9,12 @@ import {
 import { CloseCode, makeServer, type OperationResult, type Server } from 'graphql-ws';
 import type { Logger } from 'pino';
 import type { AccessWatch } from '../auth/access-watch.ts';
-import type { Presented, Recognition } from '../auth/recognition.ts';
+import type { Recognition } from '../auth/recognition.ts';
 import { Refusal } from '../errors.ts';
 import type { Caller } from '../provisioning/caller.ts';
 import { presentError, presentErrors } from '../schema/errors.ts';
 import { schema } from '../schema/index.ts';
+import { readConnectionCredentials } from './connection-credentials.ts';
 import type { GraphQLServer } from './graphql.ts';
 import type { Incoming } from './incoming.ts';
 import type { ResultStream } from './shared-results.ts';
@@ -62,7 +63,7 @@ export function createProtocol({
 
     async onConnect({ extra, connectionParams = {} }) {
       try {
-        const caller = await recognise(credentialsOf(connectionParams, extra.incoming));
+        const caller = await recognise(readConnectionCredentials(connectionParams, extra.incoming));
         extra.caller = caller;
         extra.stopWatching = access.watch(caller, () => {
           extra.close(CloseCode.Forbidden, 'Forbidden');
@@ -70,6 +71,8 @@ export function createProtocol({
         return true;
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
+        const { ipAddress } = extra.incoming;
+        log.info({ ipAddress, reason: error.message }, 'websocket credentials refused');
         if (error.code !== 'UNAUTHENTICATED') extra.close(tryAgainLater, 'Try again later');
         return false; // closes with 4403
       }
@@ -170,17 +173,6 @@ function endOfMessage(result: ExecutionResult): Buffer {
     ends.set(result, end);
   }
   return end;
-}
-
-/** From the parameters; clients that are no browsers may also send them as headers of the upgrade. */
-function credentialsOf(
-  parameters: Record<string, unknown>,
-  { authorization, apiKey, ipAddress }: Connection['incoming'],
-): Presented {
-  const { authorization: given } = parameters;
-  if (given === undefined) return { authorization, apiKey, ipAddress };
-  if (typeof given !== 'string') throw new Refusal('UNAUTHENTICATED', 'authorization is no text');
-  return { authorization: given, apiKey, ipAddress };
 }
 
 function tooManyOperations(): GraphQLError {

@@ -6,9 +6,11 @@ import { CloseCode, handleProtocols } from 'graphql-ws';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { maxBodyBytes } from './body.ts';
 import { graphqlPath } from './graphql-endpoint.ts';
-import { isLoopbackHost } from './host.ts';
+import { isLoopbackHost, loopbackOnlyMessage } from './host.ts';
 import { describeUpgrade, headerOf } from './incoming.ts';
 import { createJointFrames } from './joint-frames.ts';
+import { isOwnOrListed } from './origin.ts';
+import { checkTarget } from './request-target.ts';
 import type { StreamTimes } from './stream-times.ts';
 import {
   createProtocol,
@@ -96,14 +98,20 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
   return {
     upgrade(request, socket, head) {
       socket.on('error', () => undefined); // reset by the client; there is nobody to tell
-      const status = closing ? '503 Service Unavailable' : refusalOf(request, options);
-      if (status === null) {
+      const refusal = closing ? shuttingDown : refusalOf(request, options);
+      if (refusal === null) {
         server.handleUpgrade(request, socket, head, serve);
         return;
       }
-      socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () =>
-        socket.destroy(),
-      );
+      const { status, code, message } = refusal;
+      const body = JSON.stringify({ errors: [{ message, extensions: { code } }] });
+      const headers = [
+        `HTTP/1.1 ${status}`,
+        'Connection: close',
+        'Content-Type: application/json; charset=utf-8',
+        `Content-Length: ${Buffer.byteLength(body)}`,
+      ];
+      socket.end(`${headers.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
     },
 
     async close(graceMs) {
@@ -119,28 +127,40 @@ export function createWebSocketEndpoint(options: WebSocketOptions): WebSocketEnd
   };
 }
 
-/** Why a request may not upgrade, as a status line; null: it may. */
-function refusalOf(request: IncomingMessage, options: WebSocketOptions): string | null {
-  const path = (request.url ?? '/').split('?', 1)[0];
-  if (path !== graphqlPath) return '404 Not Found';
-  const host = headerOf(request, 'host');
-  // As for requests: a page elsewhere may have its own name point at this machine (DNS rebinding).
-  if (options.loopbackOnly && !isLoopbackHost(host)) return '403 Forbidden';
-  // Browsers let any page connect anywhere, with the cookies and from the network of their user.
-  const origin = headerOf(request, 'origin');
-  return origin === null || isAllowed(origin, host, options) ? null : '403 Forbidden';
+interface UpgradeRefusal {
+  /** Status code and reason phrase. */
+  readonly status: string;
+  readonly code: string;
+  readonly message: string;
 }
 
-function isAllowed(
-  origin: string,
-  host: string | null,
-  { corsOrigins, publicUrl }: WebSocketOptions,
-): boolean {
-  const url = URL.parse(origin);
-  return (
-    corsOrigins.includes(origin) ||
-    (url !== null && (url.host === host || url.origin === URL.parse(publicUrl)?.origin))
-  );
+const shuttingDown: UpgradeRefusal = {
+  status: '503 Service Unavailable',
+  code: 'UNAVAILABLE',
+  message: 'This gateway shuts down',
+};
+
+/** Why a request may not upgrade; null: it may. */
+function refusalOf(request: IncomingMessage, options: WebSocketOptions): UpgradeRefusal | null {
+  const problem = checkTarget(request);
+  if (problem !== null) {
+    return { status: '400 Bad Request', code: 'BAD_REQUEST', message: problem };
+  }
+  const path = (request.url ?? '/').split('?', 1)[0];
+  if (path !== graphqlPath) {
+    return { status: '404 Not Found', code: 'NOT_FOUND', message: 'Not Found' };
+  }
+  const host = headerOf(request, 'host');
+  const forbidden = { status: '403 Forbidden', code: 'FORBIDDEN' };
+  // As for requests: a page elsewhere may have its own name point at this machine (DNS rebinding).
+  if (options.loopbackOnly && !isLoopbackHost(host)) {
+    return { ...forbidden, message: loopbackOnlyMessage };
+  }
+  // Browsers let any page connect anywhere, with the cookies and from the network of their user.
+  const origin = headerOf(request, 'origin');
+  return origin === null || isOwnOrListed(origin, host, options)
+    ? null
+    : { ...forbidden, message: 'Connections from this Origin are refused' };
 }
 
 /** What may wait for the kernel to take it before the next message is asked for. */

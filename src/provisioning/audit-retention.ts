@@ -1,6 +1,6 @@
 import type { Knex } from 'knex';
 import { mayPruneAudit, pruneAudit } from '../control/audit-chain.ts';
-import { platformPartner } from './caller.ts';
+import { platformPartner } from './partner-names.ts';
 
 /**
  * Removes entries of the audit log that are older than so many days; the rest stays verifiable.

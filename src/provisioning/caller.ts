@@ -43,9 +43,6 @@ export type Credential =
   | { readonly kind: 'token'; readonly expiresAt: Date }
   | { readonly kind: 'apiKey'; readonly id: string };
 
-/** Partner of tenants that a caller without a partner makes and names none for. */
-export const platformPartner = 'platform';
-
 /** Which rows a caller may see. */
 export function scopeOf(caller: Caller): Scope {
   return caller.scope;

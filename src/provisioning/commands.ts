@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { maxNameLength, namedSubject } from './partner-names.ts';
 import { environments, isolations } from '../control/tenants.ts';
 import { failure, type Failure } from '../errors.ts';
 import {
@@ -43,7 +44,7 @@ export function createTenantSchema(rules: CommandRules) {
       databaseNaming: optional(z.enum(databaseNamings)),
       schemaName: optional(schemaName(rules)),
       cluster: optional(text('cluster', 255)),
-      partner: optional(text('partner', 255)),
+      partner: optional(partnerName()),
       domain: optional(domain()),
       description: optional(text('description', 4000)),
       email: optional(email()),
@@ -118,11 +119,14 @@ const always = (): boolean => true;
 /** An idempotency key, wherever it comes from. */
 export const idempotencyKeySchema = text('idempotencyKey', 255);
 
+/** Problems of one input that are told one by one. */
+const maxFailures = 100;
+
 /**
  * Checks an input against its rules.
  *
  * @param path where the input stands, put in front of each field
- * @returns the command, or all problems at once
+ * @returns the command, or all problems at once, as long as they are not very many
  */
 export function parseCommand<T extends z.ZodType>(
   schema: T,
@@ -131,10 +135,15 @@ export function parseCommand<T extends z.ZodType>(
 ): { readonly command: z.output<T> } | { readonly failures: readonly Failure[] } {
   const parsed = schema.safeParse(input);
   if (parsed.success) return { command: parsed.data };
+  const { issues } = parsed.error;
+  const more = issues.length - maxFailures;
   return {
-    failures: parsed.error.issues.map((issue) =>
-      failure('INVALID', issue.message, [...path, ...issue.path.map(String)]),
-    ),
+    failures: [
+      ...issues
+        .slice(0, maxFailures)
+        .map((issue) => failure('INVALID', issue.message, [...path, ...issue.path.map(String)])),
+      ...(more > 0 ? [failure('INVALID', `${more} more rules are broken`, path)] : []),
+    ],
   };
 }
 
@@ -162,6 +171,16 @@ function text(field: string, maxCharacters: number) {
     if (problem !== null) {
       context.issues.push({ code: 'custom', message: problem, input: context.value });
     }
+  });
+}
+
+/** Of a partner that is a subject, the subject has as many characters as any other name. */
+function partnerName() {
+  const rule = `partner must have 1 to ${maxNameLength} characters`;
+  return z.string().check((context) => {
+    const name = namedSubject(context.value) ?? context.value;
+    const problem = textProblem('partner', name, maxNameLength, rule);
+    if (problem !== null) context.issues.push({ code: 'custom', message: problem, input: name });
   });
 }
 
@@ -240,20 +259,38 @@ function phoneNumber() {
     );
 }
 
+/** Entries of a list of features, repeated ones included. */
+const maxFeatures = 100;
+/** Unknown entries of one list that are told one by one: an answer must not be far longer than its request. */
+const maxUnknownFeatures = 10;
+
+function features(available: readonly string[]) {
+  const rule = `features must be out of ${available.join(', ')}`;
+  return z.array(z.string()).check((context) => {
+    const { issues, value } = context;
+    const report = (message: string, path: PropertyKey[]): void => {
+      issues.push({ code: 'custom', message, path, input: value });
+    };
+    if (value.length > maxFeatures) {
+      report(`features must have at most ${maxFeatures} entries`, []);
+      return;
+    }
+    const unknown = [...value.keys()].filter((index) => !available.includes(value[index] ?? ''));
+    for (const index of unknown.slice(0, maxUnknownFeatures)) report(rule, [index]);
+    const more = unknown.length - maxUnknownFeatures;
+    if (more > 0) report(`${rule}; ${more} more are not`, []);
+  });
+}
+
 function settings(rules: CommandRules) {
-  const known = rules.availableFeatures.join(', ');
   const whole = (field: string, max: number) => {
     const rule = `${field} must be a whole number from 1 to ${String(max)}`;
     return optional(z.int(rule).min(1, rule).max(max, rule));
   };
   return z.object({
-    features: optional(
-      z.array(
-        z.string().refine((feature) => rules.availableFeatures.includes(feature), {
-          error: `features must be out of ${known}`,
-        }),
-      ),
-    ).transform((features) => (features === undefined ? undefined : [...new Set(features)])),
+    features: optional(features(rules.availableFeatures)).transform((given) =>
+      given === undefined ? undefined : [...new Set(given)],
+    ),
     limits: optional(
       z.object({ users: whole('users', 10_000), storageGb: whole('storageGb', 1000) }),
     ),

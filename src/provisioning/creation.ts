@@ -1,6 +1,7 @@
 import type { RateLimit } from '../control/rate-limits.ts';
 import { failure, Refusal, type Failure } from '../errors.ts';
-import { identityOf, platformPartner, type Caller } from './caller.ts';
+import { identityOf, type Caller } from './caller.ts';
+import { platformPartner } from './partner-names.ts';
 import {
   createTenantSchema,
   parseCommand,

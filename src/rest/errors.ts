@@ -5,6 +5,7 @@ import type { Reply } from './reply.ts';
 export type ProblemCode =
   | FailureCode
   | RefusalCode
+  | 'BAD_REQUEST'
   | 'MALFORMED_JSON'
   | 'UNSUPPORTED_MEDIA_TYPE'
   | 'PAYLOAD_TOO_LARGE'
@@ -34,6 +35,7 @@ export type ErrorForm = (problem: Problem) => Reply;
 /** HTTP status by code: contract A's, and that of all others. */
 const statuses: Readonly<Record<ProblemCode, readonly [a: number, others: number]>> = {
   INVALID: [422, 400],
+  BAD_REQUEST: [400, 400],
   MALFORMED_JSON: [422, 400],
   BAD_USER_INPUT: [422, 400],
   TAKEN: [400, 409],

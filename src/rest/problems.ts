@@ -25,6 +25,10 @@ export const problemDocs: Readonly<Record<ProblemCode, ProblemDocs>> = {
     message: `Invalid idempotencyKey: ${badKey}`,
     issues: aboutTheKey(badKey),
   },
+  BAD_REQUEST: {
+    when: 'The `Host` is no name or address',
+    message: 'The Host header must be a name or address, with or without a port',
+  },
   MALFORMED_JSON: { when: 'The body is no JSON', message: 'Malformed JSON' },
   BAD_USER_INPUT: { when: 'An argument is wrong', message: 'Invalid request' },
   TAKEN: { when: 'Something that must be unique is in use', message: 'Already exists' },
@@ -56,7 +60,7 @@ export const problemDocs: Readonly<Record<ProblemCode, ProblemDocs>> = {
     headers: ['WWW-Authenticate'],
   },
   FORBIDDEN: {
-    when: 'You may not do this; in open mode, the `Host` is no loopback name',
+    when: 'You may not do this; the page that sends it may not; in open mode, the `Host` is no loopback name',
     message: 'You may not do this',
     openMessage: 'In open mode only requests to a loopback name are served',
   },
@@ -76,7 +80,7 @@ export const problemDocs: Readonly<Record<ProblemCode, ProblemDocs>> = {
     headers: ['Location'],
   },
   UNSUPPORTED_MEDIA_TYPE: {
-    when: 'The body is not `application/json`',
+    when: 'The body is not `application/json`, or compressed',
     message: 'Content-Type must be application/json',
   },
   PAYLOAD_TOO_LARGE: {
@@ -105,6 +109,7 @@ const withBody: readonly ProblemCode[] = [
   'PAYLOAD_TOO_LARGE',
 ];
 const withMutation: readonly ProblemCode[] = [
+  'UNSUPPORTED_MEDIA_TYPE',
   'INVALID', // its idempotency key may be
   'IDEMPOTENCY_MISMATCH',
 ];

@@ -1,7 +1,7 @@
 import type { ExecutionResult } from 'graphql';
 import type { Failure } from '../errors.ts';
-import { messageFor, readBody, readQuery } from './body.ts';
-import type { ErrorForm, Issue, ProblemCode } from './errors.ts';
+import { formProblem, messageFor, readBody, readQuery } from './body.ts';
+import type { ErrorForm, Issue, Problem, ProblemCode } from './errors.ts';
 import type { Reply } from './reply.ts';
 import { isForbidden } from './permission.ts';
 import { tenantVariables } from './tenant-key.ts';
@@ -27,7 +27,7 @@ export async function runRoute(
   request: RestRequest,
   options: RunOptions,
 ): Promise<Reply> {
-  const read = route.body === undefined ? { body: null } : readBody(request, route.body);
+  const read = route.body === undefined ? readNoBody(request) : readBody(request, route.body);
   if ('problem' in read) {
     if (await isForbidden(route, options.execute)) return dialect.errors(forbidden);
     return dialect.errors(read.problem);
@@ -67,6 +67,11 @@ export async function runRoute(
   const reply = route.respond(data, { ...input, expectedVersion: null });
   if (reply === null) return dialect.errors(notFound);
   return reply.status === 202 ? { ...reply, headers: { ...reply.headers, ...location } } : reply;
+}
+
+function readNoBody(request: RestRequest): { readonly body: null } | { readonly problem: Problem } {
+  const problem = formProblem(request);
+  return problem === null ? { body: null } : { problem };
 }
 
 const lookup = /* GraphQL */ `

@@ -25,7 +25,9 @@ const TenantLimitsInput = builder.inputType('TenantLimitsInput', {
 export const TenantSettingsInput = builder.inputType('TenantSettingsInput', {
   description: 'Features and limits of a tenant.',
   fields: (t) => ({
-    features: t.stringList({ description: 'Features to switch on, out of the available ones.' }),
+    features: t.stringList({
+      description: 'Features to switch on, out of the available ones; at most 100 entries.',
+    }),
     limits: t.field({ type: TenantLimitsInput, description: 'How much it may use.' }),
   }),
 });

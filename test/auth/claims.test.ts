@@ -27,6 +27,8 @@ async function viewerOf(claims: object, at = gateway): Promise<unknown> {
 }
 
 const viewerPermissions = ['tenant:read'];
+const reserved =
+  "The token's partner must be no reserved name: platform, or one that begins with sub:";
 
 describe('the claims of a token', () => {
   test.for<[roles: unknown, expected: readonly string[]]>([
@@ -58,6 +60,11 @@ describe('the claims of a token', () => {
     [{ partner: ['acme'] }, "The token's partner must be a text of 1 to 255 characters"],
     [{ partner: 'a\0b' }, "The token's partner must be a text of 1 to 255 characters"],
     [{ partner: 'x'.repeat(256) }, "The token's partner must be a text of 1 to 255 characters"],
+    [{ partner: 'platform' }, reserved],
+    [{ partner: 'sub:acme' }, reserved],
+    [{ partner: 'sub:somebody' }, reserved],
+    [{ partner: 'sub:' }, reserved],
+    [{ partner: 'platform', roles: ['platform-admin'] }, reserved],
     [{ sub: 'a\0b' }, "The token's sub must be a text of at most 255 characters"],
     [{ sub: 'x'.repeat(256) }, "The token's sub must be a text of at most 255 characters"],
   ])('%j is 401', async ([claims, message]) => {
@@ -87,7 +94,7 @@ describe('the claims of a token', () => {
 
   test('without a partner nobody sees everybody’s tenants, but for a platform admin', async () => {
     expect(await viewerOf({ roles: ['partner-admin'] })).toMatchObject({
-      partner: 'somebody',
+      partner: 'sub:somebody',
     });
     expect(await viewerOf({ roles: ['platform-admin'] })).toMatchObject({ partner: null });
     const make = async (claims: object) =>
@@ -114,6 +121,53 @@ describe('the claims of a token', () => {
     expect(await count({ permissions: 'tenant:read' })).toBe(0);
     expect(await count({ roles: 'partner-viewer', partner: 'acme' })).toBe(2);
     expect(await count({ roles: 'platform-admin', partner: 'other' })).toBe(2);
+  });
+
+  test.for(['acme', 'platform', 'sub:acme', 'sub:', 'sub:somebody'])(
+    'without a partner, the subject %s is no other partner',
+    async (sub) => {
+      const roles = ['partner-admin'];
+      expect(await viewerOf({ roles, sub })).toMatchObject({ partner: `sub:${sub}` });
+      const query = `mutation { createTenant(input: { name: "mine" }) { tenant { id partner } } }`;
+      const { json } = await gateway.post('/graphql', { query }, await bearer({ roles, sub }));
+      const { tenant } = (json as { data: { createTenant: { tenant: { id: string } } } }).data
+        .createTenant;
+      expect(tenant).toMatchObject({ partner: `sub:${sub}` });
+      // Whoever has that name, by a claim or as a subject of the same name, does not see it.
+      const others = { acme: { partner: 'acme' }, 'sub:acme': { sub: 'acme' } };
+      for (const claims of Object.values(others)) {
+        const seen = await gateway.post(
+          '/graphql',
+          { query: `{ tenant(id: "${tenant.id}") { id } }` },
+          await bearer({ roles, ...claims }),
+        );
+        const isOwn = 'sub' in claims && claims.sub === sub;
+        expect(seen.json).toEqual({ data: { tenant: isOwn ? { id: tenant.id } : null } });
+      }
+    },
+  );
+
+  test('names of 255 characters are counted and can be named by an operator', async () => {
+    const limited = await startWithTokens(world, { RATE_LIMIT_CREATIONS_PER_MINUTE: '1' });
+    const sub = 'é'.repeat(255);
+    const make = async (claims: object, input: string) =>
+      limited.post(
+        '/graphql',
+        {
+          query: `mutation { createTenant(input: { ${input} }) { tenant { partner } userErrors { message } } }`,
+        },
+        await bearer({ ...claims }),
+      );
+    const made = { data: { createTenant: { tenant: { partner: `sub:${sub}` }, userErrors: [] } } };
+    const mine = { roles: 'partner-admin', sub };
+    expect((await make(mine, 'name: "a"')).json).toEqual(made);
+    expect((await make(mine, 'name: "a"')).status).toBe(429);
+    const named = `name: "a", partner: "sub:${sub}"`;
+    expect((await make({ roles: 'platform-admin' }, named)).json).toEqual(made);
+    // Counted each by itself, though their names begin alike.
+    const other = { roles: 'partner-admin', sub: `${sub.slice(1)}x` };
+    expect((await make(other, 'name: "a"')).status).toBe(200);
+    await limited.close();
   });
 
   test('are found by a path, or by a name that has dots itself', async () => {

@@ -35,10 +35,12 @@ beforeAll(async () => {
   people = {
     'partner A': await bearer({ sub: 'a', roles, partner: 'matrix-a' }),
     'partner B': await bearer({ sub: 'b', roles, partner: 'matrix-b' }),
+    'subject named like partner A': await bearer({ sub: 'matrix-a', roles }),
     viewer: await bearer({ sub: 'v', roles: ['partner-viewer'], partner: 'matrix-a' }),
     'platform admin': await bearer({ sub: 'p', roles: ['platform-admin'] }),
     'expired token': await bearer({ roles, partner: 'matrix-a', exp: past }),
     'wrong audience': await bearer({ roles, partner: 'matrix-a', aud: 'another' }),
+    'reserved partner': await bearer({ roles, partner: 'sub:matrix-a' }),
     'no credentials': {},
   };
   shared = await newSubject();

@@ -4,11 +4,13 @@
 export const callers = [
   'partner A',
   'partner B',
+  'subject named like partner A',
   'viewer',
   'platform admin',
   'tenant key',
   'expired token',
   'wrong audience',
+  'reserved partner',
   'no credentials',
 ] as const;
 export type CallerName = (typeof callers)[number];
@@ -17,6 +19,7 @@ export type CallerName = (typeof callers)[number];
 export const strangers: readonly CallerName[] = [
   'expired token',
   'wrong audience',
+  'reserved partner',
   'no credentials',
 ];
 /** Those who can see what belongs to partner A's tenant. */
@@ -25,7 +28,12 @@ export const seers: readonly CallerName[] = ['partner A', 'viewer', 'platform ad
 /** Those who can see the batch that it was made with: its tenant sees itself alone. */
 export const batchSeers: readonly CallerName[] = ['partner A', 'viewer', 'platform admin'];
 
-const administrators: readonly CallerName[] = ['partner A', 'partner B', 'platform admin'];
+const administrators: readonly CallerName[] = [
+  'partner A',
+  'partner B',
+  'subject named like partner A',
+  'platform admin',
+];
 const people: readonly CallerName[] = [...administrators, 'viewer'];
 
 /** Who holds what, as security.md has it: not taken from the code. */

@@ -56,10 +56,11 @@ describe('npm run -s token', () => {
   });
 
   test.for([
-    ['partner-admin', 'platform'],
+    ['partner-admin', 'sub:local-user'],
     ['platform-admin', null],
   ] as const)('%s is of the partner %s unless one is named', async ([role, partner]) => {
     const { stdout } = await runCli('token', { DATA_DIR: dataDir }, ['--role', role]);
+    expect(decodeJwt(stdout.trim())).not.toHaveProperty('partner');
     expect(await viewerOf(open, stdout.trim())).toMatchObject({ partner, roles: [role] });
   });
 
@@ -85,6 +86,10 @@ describe('npm run -s token', () => {
     [['--role', 'partner-admin', '--expires', '0s'], '--expires is a time'],
     [['--role', 'partner-admin', '--expires', '366d'], '--expires is a time'],
     [['--role', 'partner-admin', '--sub', ''], '--sub and --partner are texts'],
+    ...['platform', 'sub:x', 'sub:'].map((partner): [string[], string] => [
+      ['--role', 'partner-admin', '--partner', partner],
+      '--partner must not be platform, or begin with sub:',
+    ]),
     [['--nonsense'], 'nonsense'],
   ])('%j is refused with how to use it', async ([args, problem]) => {
     const { code, stdout, stderr } = await runCli('token', { DATA_DIR: dataDir }, args);

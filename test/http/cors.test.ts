@@ -36,10 +36,13 @@ const requests = {
 };
 const names = Object.keys(requests) as (keyof typeof requests)[];
 
-const ask = (gateway: TestGateway, name: keyof typeof requests, origin: string) =>
+const ask = (gateway: TestGateway, name: keyof typeof requests, origin: string | null) =>
   exchange(gateway.url, {
     ...requests[name],
-    headers: { 'Content-Type': 'application/json', Origin: origin },
+    headers: {
+      'Content-Type': 'application/json',
+      ...(origin === null ? {} : { Origin: origin }),
+    },
   });
 const preflight = (gateway: TestGateway, path: string, origin: string) =>
   exchange(gateway.url, {
@@ -74,8 +77,7 @@ describe('with CORS_ORIGINS', () => {
   test.for(names)('%s: the origins listed may read it', async (name) => {
     for (const origin of [mine, other]) {
       const { headers, status } = await ask(open, name, origin);
-      const same = await ask(closed, name, origin);
-      expect(status).toBe(same.status);
+      expect(status).toBe((await ask(closed, name, null)).status);
       expect(headers['access-control-allow-origin']).toBe(origin);
       expect(headers.vary).toMatch(/\bOrigin\b/);
       const exposed = headers['access-control-expose-headers']?.split(', ');

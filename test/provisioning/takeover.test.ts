@@ -72,7 +72,11 @@ describe.each(isolations)('$isolation', ({ isolation, named, placeOf }) => {
       expect((await operationOf(point)).fence).toBeGreaterThan(1);
       expect(await tracesOf(world, id)).toMatchObject({
         places: [placeOf(inputOf(point).slug)],
-        roles: [expect.stringMatching(/^own_/), expect.stringMatching(/^usr_/)] as string[],
+        roles: [
+          expect.stringMatching(/^own_/),
+          expect.stringMatching(/^svc_/),
+          expect.stringMatching(/^usr_/),
+        ] as string[],
         status: 'ACTIVE',
         operationStatus: 'SUCCEEDED',
         secrets: null,

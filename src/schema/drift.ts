@@ -12,6 +12,8 @@ const meanings: Readonly<Record<(typeof driftKinds)[number], string>> = {
   WRONG_GRANTS: 'Somebody has too many rights, or too few.',
   WRONG_VERSION: 'Its own ledger of migrations says something else than the registry.',
   HALF_DROPPED: 'A drop of it was interrupted: nobody can connect to it.',
+  LEFTOVER_ROLE:
+    'A role without login, password and memberships that cannot be dropped yet, since others gave it rights: it is dropped when they are gone.',
 };
 
 const DriftKindEnum = builder.enumType('DriftKind', {

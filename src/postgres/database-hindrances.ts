@@ -65,13 +65,14 @@ export async function explainHindrance(
 const mostNamed = 5;
 
 async function listHindrances(client: pg.ClientBase, database: string): Promise<string[]> {
-  const { rows: sessions } = await client.query<{ pid: number }>(
-    `SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND pid <> pg_catalog.pg_backend_pid()
-     AND backend_type NOT IN ('walsender') ORDER BY pid LIMIT $2`,
-    [database, mostNamed],
-  );
   const prepared = await listPrepared(client, database);
   const slots = (await listSlots(client, database)).filter(({ pid }) => pid !== null);
+  const { rows: sessions } = await client.query<{ pid: number }>(
+    `SELECT pid FROM pg_catalog.pg_stat_activity
+     WHERE datname = $1 AND pid <> pg_catalog.pg_backend_pid() AND pid <> ALL ($2)
+     ORDER BY pid LIMIT $3`,
+    [database, slots.map(({ pid }) => pid), mostNamed],
+  );
   const subscriptions = await listSubscriptions(client, database);
   const inside = `in database ${printableName(database)}`;
   return [

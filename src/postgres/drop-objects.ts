@@ -7,7 +7,12 @@ import {
   type Place,
 } from './dependencies.ts';
 import { codeOf, errorCodes, isTransient, PassingError } from './error-codes.ts';
-import { describeObjects, dropStatement, type ObjectRef } from './object-ddl.ts';
+import {
+  describeObjects,
+  dropStatement,
+  type CatalogObject,
+  type ObjectRef,
+} from './object-ddl.ts';
 import { inTransactionAs, type AdminClient } from './roles.ts';
 
 /** How an ObjectDropper deals with other sessions. */
@@ -53,15 +58,26 @@ export async function createObjectDropper(
     const objects = await describeObjects(client, refs);
     const statements = objects.flatMap((object) => dropStatement(object) ?? []);
     if (statements.length === 0) return;
-    const owners = objects.flatMap(({ owner }) => owner ?? []);
-    const run = (): Promise<void> =>
-      inTransactionAs(client, owners, async () => {
-        await client.query(
-          `SET LOCAL lock_timeout = ${options.lockTimeoutMs}; SET LOCAL client_min_messages = error;
-           ${statements.join(';\n')}`,
-        );
-      });
-    await whileLocked(() => options.withoutBlockers?.(run) ?? run(), options);
+    const drop = (owned: readonly CatalogObject[]): Promise<void> => {
+      const owners = owned.flatMap(({ owner }) => owner ?? []);
+      const run = (): Promise<void> =>
+        inTransactionAs(client, owners, async () => {
+          await client.query(
+            `SET LOCAL lock_timeout = ${options.lockTimeoutMs}; SET LOCAL client_min_messages = error;
+             ${statements.join(';\n')}`,
+          );
+        });
+      return whileLocked(run, options);
+    };
+    try {
+      // To own the schema is enough for whole objects in it; a membership for each batch costs more.
+      await drop(
+        options.schema === null ? objects : objects.filter(({ parent }) => parent !== null),
+      );
+    } catch (error) {
+      if (client.isSuperuser || codeOf(error) !== errorCodes.insufficientPrivilege) throw error;
+      await drop(objects);
+    }
   }
 
   async function fits(refs: readonly ObjectRef[]): Promise<boolean> {
@@ -149,14 +165,14 @@ function isResourceError(error: unknown): boolean {
   return code === errorCodes.outOfMemory || code === errorCodes.queryCanceled;
 }
 
-/** Tries again what gave up a lock, or lost to another transaction, a few times. */
-async function whileLocked(
-  work: () => Promise<void>,
+/** Runs a transaction that drops something, again where it gave up waiting for a lock whose holder is ended. */
+export async function whileLocked(
+  run: () => Promise<void>,
   { withoutBlockers }: Pick<DropOptions, 'withoutBlockers'>,
 ): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      await work();
+      await (withoutBlockers?.(run) ?? run());
       return;
     } catch (error) {
       const code = codeOf(error) ?? '';

@@ -52,7 +52,10 @@ async function revokeStatements(client: AdminClient, name: string): Promise<stri
   );
   return rows.map(({ grantor, member, role }) => {
     // Before 16 a membership has no grantor that counts.
-    const by = grantor === null || client.serverVersion < 16 ? '' : ` GRANTED BY ${quoteIdentifier(grantor)}`;
+    const by =
+      grantor === null || client.serverVersion < 16
+        ? ''
+        : ` GRANTED BY ${quoteIdentifier(grantor)}`;
     return `REVOKE ${quoteIdentifier(role)} FROM ${quoteIdentifier(member)}${by} CASCADE`;
   });
 }

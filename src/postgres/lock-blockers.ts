@@ -1,5 +1,9 @@
 import { codeOf, errorCodes } from './error-codes.ts';
-import { preparedBlockers, rollBackPrepared, type PreparedTransaction } from './prepared-transactions.ts';
+import {
+  preparedBlockers,
+  rollBackPrepared,
+  type PreparedTransaction,
+} from './prepared-transactions.ts';
 import { asMember, type AdminClient } from './roles.ts';
 
 /** A session that drops a place, and how to look at what it waits for. */
@@ -27,9 +31,7 @@ export async function withoutBlockersOf({
   markerPrefix,
   observe,
 }: BlockerOptions): Promise<<T>(work: () => Promise<T>) => Promise<T>> {
-  const { rows } = await client.query<{ pid: number }>(
-    'SELECT pg_catalog.pg_backend_pid() AS pid',
-  );
+  const { rows } = await client.query<{ pid: number }>('SELECT pg_catalog.pg_backend_pid() AS pid');
   const pid = rows[0]?.pid ?? 0;
 
   return async (work) => {

@@ -51,7 +51,7 @@ export async function describeObjects(
             WHEN dom.oid IS NOT NULL THEN pg_catalog.format('%I.%I', domn.nspname, dom.typname)
        END AS parent,
        pg_catalog.quote_ident(coalesce(con.conname, col.attname)) AS part,
-       coalesce(col.attgenerated <> '' OR rel.relkind = 'p', false) AS generated
+       coalesce(col.attgenerated <> '', false) AS generated
      FROM unnest($1::pg_catalog.oid[], $2::pg_catalog.oid[], $3::pg_catalog.int4[])
        WITH ORDINALITY AS o (classid, objid, subid, place)
      CROSS JOIN LATERAL pg_catalog.pg_identify_object(o.classid, o.objid, 0) AS i
@@ -128,7 +128,11 @@ const plainKinds: ReadonlySet<string> = new Set([
   'event trigger',
 ]);
 
-/** The SQL that drops an object with all that depends on it; null: it goes with another one. */
+/**
+ * The SQL that drops an object with all that depends on it; null: it goes with another one. None of it runs
+ * code of a tenant, as ALTER TABLE … DROP COLUMN and … DETACH PARTITION would: they load the key of a
+ * partitioned table, whose expressions the server simplifies by calling their functions.
+ */
 export function dropStatement(object: CatalogObject): string | null {
   const { identity, objid, parent, part, signature, type } = object;
   if (signature !== null) return `DROP ${type.toUpperCase()} IF EXISTS ${signature} CASCADE`;
@@ -151,11 +155,14 @@ export function dropStatement(object: CatalogObject): string | null {
 
 function otherDrop(type: string, identity: string): string | null {
   // "role on server name", "for type on language name"; both may have quoted parts.
-  const split = /^(?:for )?((?:[^"]|"(?:[^"]|"")*")+?) on (?:server|language) (.+)$/s.exec(identity);
+  const split = /^(?:for )?((?:[^"]|"(?:[^"]|"")*")+?) on (?:server|language) (.+)$/s.exec(
+    identity,
+  );
   if (split === null) return null;
   const [, first = '', second = ''] = split;
   if (type === 'user mapping') return `DROP USER MAPPING IF EXISTS FOR ${first} SERVER ${second}`;
-  if (type === 'transform') return `DROP TRANSFORM IF EXISTS FOR ${first} LANGUAGE ${second} CASCADE`;
+  if (type === 'transform')
+    return `DROP TRANSFORM IF EXISTS FOR ${first} LANGUAGE ${second} CASCADE`;
   return null;
 }
 

@@ -39,9 +39,11 @@ export async function preparedBlockers(
        AND held.classid IS NOT DISTINCT FROM waiting.classid
        AND held.objid IS NOT DISTINCT FROM waiting.objid
        AND held.transactionid IS NOT DISTINCT FROM waiting.transactionid
-     JOIN pg_catalog.pg_prepared_xacts prepared ON prepared.database = $1
-       AND prepared.transaction::pg_catalog.text
-         = pg_catalog.split_part(held.virtualtransaction, '/', 2)
+     -- Each holds its own number locked as well.
+     JOIN pg_catalog.pg_locks itself ON itself.granted AND itself.pid IS NULL
+       AND itself.locktype = 'transactionid' AND itself.virtualtransaction = held.virtualtransaction
+     JOIN pg_catalog.pg_prepared_xacts prepared
+       ON prepared.transaction = itself.transactionid AND prepared.database = $1
      WHERE waiting.pid = $2 AND NOT waiting.granted`,
     [database, pid],
   );

@@ -14,7 +14,10 @@ export function printable(text: string): string {
 
 /** Shows a name of a tenant's in a message: quoted, on one line, 63 bytes of it at most. */
 export function printableName(name: string): string {
-  const cut = Buffer.from(name).subarray(0, maxIdentifierBytes).toString().replace(/\uFFFD+$/, '');
+  const cut = Buffer.from(name)
+    .subarray(0, maxIdentifierBytes)
+    .toString()
+    .replace(/\uFFFD+$/, '');
   return `"${printable(cut).replaceAll('"', '""')}"`;
 }
 

@@ -189,7 +189,11 @@ async function policyStatements(
   names: readonly string[],
   ids: readonly number[],
 ): Promise<Statement[]> {
-  const { rows } = await client.query<{ owner: string | null; policy: string; others: string | null }>(
+  const { rows } = await client.query<{
+    owner: string | null;
+    policy: string;
+    others: string | null;
+  }>(
     `SELECT CASE WHEN NOT owner.rolsuper THEN owner.rolname::pg_catalog.text END AS owner,
        pg_catalog.format('%I ON %I.%I', p.polname, n.nspname, c.relname) AS policy,
        (SELECT pg_catalog.string_agg(
@@ -205,7 +209,8 @@ async function policyStatements(
   );
   return rows.map(({ others, owner, policy }) => ({
     owners: owner === null ? [] : [owner],
-    text: others === null ? `DROP POLICY IF EXISTS ${policy}` : `ALTER POLICY ${policy} TO ${others}`,
+    text:
+      others === null ? `DROP POLICY IF EXISTS ${policy}` : `ALTER POLICY ${policy} TO ${others}`,
   }));
 }
 

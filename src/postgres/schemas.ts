@@ -5,11 +5,12 @@ import {
   listLargeObjects,
   listOwnedObjects,
   listSchemaObjects,
+  whileLocked,
 } from './drop-objects.ts';
 import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
 import { withoutBlockersOf, type BlockerOptions } from './lock-blockers.ts';
 import { listPrepared, rollBackPrepared } from './prepared-transactions.ts';
-import type { AdminClient } from './roles.ts';
+import { inTransactionAs, type AdminClient } from './roles.ts';
 
 export interface SchemaFacts {
   readonly marker: string | null;
@@ -168,30 +169,35 @@ export async function dropSchema(client: AdminClient, place: SchemaDrop): Promis
   const isOurs = async (): Promise<boolean> =>
     (await findSchema(client, name))?.marker?.startsWith(place.markerPrefix) === true;
   await rollBackPrepared(client, await listPrepared(client, database.name, roles));
+  const withoutBlockers = await withoutBlockersOf({
+    client,
+    database: database.name,
+    observe: place.observe,
+    markerPrefix: place.blockerPrefix,
+  });
   const dropper = await createObjectDropper(client, {
     schema: name,
     owners: roles,
     lockTimeoutMs,
-    withoutBlockers: await withoutBlockersOf({
-      client,
-      database: database.name,
-      observe: place.observe,
-      markerPrefix: place.blockerPrefix,
-    }),
+    withoutBlockers,
   });
   if (await isOurs()) await dropEverything(dropper, () => listSchemaObjects(client, name));
   await dropEverything(dropper, () => listLargeObjects(client, roles), largeObjectsAtOnce);
   await dropEverything(dropper, () => listOwnedObjects(client, roles));
   const ownerExists = roles.includes(owner);
-  await client.query('BEGIN');
-  // A statement that makes it may still be under way for a client that was cut off: it has ended now.
-  if (ownerExists) await client.query(lockRole(owner, place.marker));
-  if (await isOurs()) await client.query(`DROP SCHEMA ${quoteIdentifier(name)} CASCADE`);
-  if (ownerExists) {
-    await client.query(`${lockDatabase(database)};
-      REVOKE ALL ON DATABASE ${quoteIdentifier(database.name)} FROM ${quoteIdentifier(owner)}`);
-  }
-  await client.query('COMMIT');
+  const dropRest = async (): Promise<void> => {
+    // A statement that makes it may still be under way for a client that was cut off: it has ended now.
+    if (ownerExists) await client.query(lockRole(owner, place.marker));
+    await client.query(
+      `SET LOCAL lock_timeout = ${lockTimeoutMs}; SET LOCAL client_min_messages = error`,
+    );
+    if (await isOurs()) await client.query(`DROP SCHEMA ${quoteIdentifier(name)} CASCADE`);
+    if (ownerExists) {
+      await client.query(`${lockDatabase(database)};
+        REVOKE ALL ON DATABASE ${quoteIdentifier(database.name)} FROM ${quoteIdentifier(owner)}`);
+    }
+  };
+  await whileLocked(() => inTransactionAs(client, [], dropRest), { withoutBlockers });
   if (await isOurs()) throw new Error('the schema is still there after DROP SCHEMA');
 }
 

@@ -66,7 +66,9 @@ export async function reconcile(
   const versions = await wrongVersions(cluster, looked, services, signal);
   await stillMine();
   const gone = new Set(dropped.map(({ tenantId }) => tenantId));
-  const found = comparison.findings.filter(({ tenantId }) => tenantId === null || !gone.has(tenantId));
+  const found = comparison.findings.filter(
+    ({ tenantId }) => tenantId === null || !gone.has(tenantId),
+  );
   const findings = [...(await explainLeftovers(cluster, found, signal)), ...versions];
   const lookedAt = new Set(looked.map(({ id }) => id));
   const kept = tenants.map(({ id }) => id).filter((id) => !lookedAt.has(id));

@@ -36,16 +36,12 @@ describe.each(['superuser', 'limited'] as const)('dropSchema, as a %s', (kind) =
 
   const asAdmin = (): Promise<Session> => {
     const url = withDatabase(inject('serverUrl'), database.name);
-    return kind === 'superuser'
-      ? connect(url, true)
-      : connect(withLogin(url, adminRole, 'secret'));
+    return kind === 'superuser' ? connect(url, true) : connect(withLogin(url, adminRole, 'secret'));
   };
 
   beforeAll(async () => {
     server = await openAdmin();
-    await server.query(
-      `CREATE ROLE ${adminRole} LOGIN CREATEDB CREATEROLE PASSWORD 'secret'`,
-    );
+    await server.query(`CREATE ROLE ${adminRole} LOGIN CREATEDB CREATEROLE PASSWORD 'secret'`);
     await server.query(
       `CREATE DATABASE ${database.name} ${kind === 'limited' ? `OWNER ${adminRole}` : ''}`,
     );
@@ -102,5 +98,89 @@ describe.each(['superuser', 'limited'] as const)('dropSchema, as a %s', (kind) =
     const { rows } = await inside.query('SELECT is_called FROM sprung');
     expect(rows).toEqual([{ is_called: false }]);
     await drop(); // asked for twice, it is as well
+  });
+
+  describe('while another tenant', () => {
+    let neighbour: string;
+    let session: Session;
+
+    beforeEach(async () => {
+      neighbour = freshName('usr');
+      await admin.query(`CREATE ROLE ${neighbour} LOGIN PASSWORD 'secret';
+        COMMENT ON ROLE ${neighbour} IS 'tenantry:1:tenant:z:y';
+        CREATE SCHEMA ${neighbour}; GRANT USAGE, CREATE ON SCHEMA ${neighbour} TO ${neighbour};
+        GRANT ${group} TO ${neighbour}`);
+      const tenant = await asTenant();
+      await tenant.query('CREATE TABLE t (a int); CREATE FUNCTION f() RETURNS int RETURN 1');
+      await tenant.end();
+      session = await asTenant(neighbour);
+    });
+    afterEach(async () => {
+      await session.end().catch(() => undefined);
+      await admin.query(`DROP SCHEMA ${neighbour} CASCADE; DROP ROLE ${neighbour}`);
+    });
+
+    const ended = () => expect(session.query('SELECT 1')).rejects.toThrow();
+
+    test.each([
+      ['holds a table locked that it was given', 'LOCK TABLE $schema.t'],
+      ['has changed the rights on one and not committed', 'GRANT SELECT ON $schema.t TO PUBLIC'],
+      ['has made a table in it and not committed', 'CREATE TABLE $schema.late ()'],
+    ])('%s, its session is ended', async (_what, sql) => {
+      // On PostgreSQL 15 a login can give itself away.
+      await admin.query(`GRANT ${owner} TO ${neighbour}`);
+      await session.query(`BEGIN; SET LOCAL ROLE ${owner}; ${sql.replace('$schema', `"${name}"`)}`);
+      await drop();
+      await ended();
+      expect(await findSchema(admin, name)).toBeNull();
+    });
+
+    test('depends on an object by its oid and holds a lock, only what depends on it goes', async () => {
+      const { rows } = await inside.query<{ t: number; n: number }>(
+        `SELECT c.oid AS t, n.oid AS n FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+         WHERE nspname = $1 AND relname = 't'`,
+        [name],
+      );
+      const { n, t } = rows[0]!;
+      await session.query(`SET search_path = ${neighbour}`);
+      await session.query(`CREATE TABLE mine (a int, r regclass DEFAULT '${t}');
+        CREATE TABLE parts (r regclass DEFAULT '${t}', b int) PARTITION BY LIST (b);
+        CREATE TABLE part PARTITION OF parts DEFAULT;
+        CREATE VIEW seen AS SELECT '${t}'::regclass AS r, '${n}'::regnamespace AS n;
+        CREATE FUNCTION named() RETURNS regclass RETURN '${t}'::regclass`);
+      await session.query('BEGIN; LOCK TABLE seen, mine, parts');
+      await drop();
+      await ended();
+      expect(await findSchema(admin, name)).toBeNull();
+      const left = await inside.query(
+        `SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind <> 't'
+         ORDER BY 1`,
+        [neighbour],
+      );
+      expect(left.rows.map((row: { relname: string }) => row.relname)).toEqual([
+        'mine',
+        'part',
+        'parts',
+      ]);
+    });
+
+    test('has thousands of objects that depend on one of it, none is in one transaction', async () => {
+      const { rows } = await inside.query<{ t: number }>(
+        `SELECT c.oid AS t FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+         WHERE nspname = $1 AND relname = 't'`,
+        [name],
+      );
+      await session.query(`SET search_path = ${neighbour}`);
+      await session.query(`DO $$ BEGIN FOR i IN 1..1500 LOOP
+        EXECUTE format('CREATE TABLE t%s (r regclass DEFAULT %L)', i, ${rows[0]!.t}); COMMIT; END LOOP; END $$`);
+      await drop();
+      expect(await findSchema(admin, name)).toBeNull();
+      const left = await inside.query(
+        `SELECT count(*)::int AS tables FROM pg_class
+         WHERE relnamespace = to_regnamespace($1) AND relkind = 'r'`,
+        [neighbour],
+      );
+      expect(left.rows).toEqual([{ tables: 1500 }]);
+    });
   });
 });

@@ -149,10 +149,7 @@ export const hostileContents: readonly HostileContent[] = [
     sql: (n) => [
       repeat(n, 'CREATE TABLE t$i (a int, b int)'),
       'CREATE FUNCTION f(t1) RETURNS int IMMUTABLE LANGUAGE sql AS $$SELECT 1$$',
-      repeat(
-        n,
-        'ALTER TABLE t$i ALTER COLUMN a SET DEFAULT f(NULL), ADD CHECK (f(NULL) = 1)',
-      ),
+      repeat(n, 'ALTER TABLE t$i ALTER COLUMN a SET DEFAULT f(NULL), ADD CHECK (f(NULL) = 1)'),
     ],
   },
   {
@@ -168,6 +165,7 @@ export const hostileContents: readonly HostileContent[] = [
   },
   {
     what: 'one table with too many parts',
+    times: 0.5,
     sql: (n) => [
       'CREATE TABLE t (a int, b int)',
       `CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'`,
@@ -189,7 +187,10 @@ export const hostileContents: readonly HostileContent[] = [
       'CREATE TABLE p (id int, k text, PRIMARY KEY (id)) PARTITION BY RANGE (id)',
       repeat(n, 'CREATE TABLE p$i PARTITION OF p FOR VALUES FROM ($i) TO ($i + 1)'),
       `CREATE TABLE sub PARTITION OF p FOR VALUES FROM (-100) TO (0) PARTITION BY HASH (id)`,
-      repeat(10, 'CREATE TABLE sub$i PARTITION OF sub FOR VALUES WITH (MODULUS 10, REMAINDER $i - 1)')
+      repeat(
+        10,
+        'CREATE TABLE sub$i PARTITION OF sub FOR VALUES WITH (MODULUS 10, REMAINDER $i - 1)',
+      )
         .replaceAll('$i - 1', '$j')
         .replace("'$i', i::text)", "'$i', i::text), '$j', (i - 1)::text)")
         .replace('EXECUTE replace(', 'EXECUTE replace(replace('),
@@ -201,35 +202,39 @@ export const hostileContents: readonly HostileContent[] = [
   },
   {
     what: 'traps wherever the server evaluates something',
-    sql: () => [
-      ...traps,
-      'CREATE TABLE t (a int DEFAULT trap(1), b int GENERATED ALWAYS AS (trap(2)) STORED, CHECK (trapped(3)))',
-      'CREATE INDEX ON t ((a + trap(4))) WHERE trapped(5)',
-      'CREATE STATISTICS s ON (a + trap(6)), b FROM t',
-      'CREATE DOMAIN d AS int DEFAULT trap(7) CHECK (trapped(8))',
-      'CREATE VIEW v AS SELECT trap(9) AS x FROM t',
-      'CREATE MATERIALIZED VIEW m AS SELECT trap(10) AS x',
-      'ALTER TABLE t ENABLE ROW LEVEL SECURITY',
-      'CREATE POLICY p ON t USING (trapped(11))',
-      'CREATE RULE r AS ON UPDATE TO t WHERE trapped(12) DO INSTEAD NOTHING',
-      `CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM trap(13); RETURN NULL; END'`,
-      'CREATE TRIGGER g AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON t EXECUTE FUNCTION fire()',
-      'CREATE TABLE pt (a int, b int, UNIQUE (a)) PARTITION BY RANGE (a)',
-      'CREATE TABLE pt1 PARTITION OF pt FOR VALUES FROM (0) TO (9)',
-      'CREATE TABLE rt (a int REFERENCES pt (a))',
-      'CREATE TABLE pe (a int, b int DEFAULT trap(14)) PARTITION BY LIST ((a + trap(14)))',
-      'CREATE TABLE pe1 PARTITION OF pe FOR VALUES IN (1) PARTITION BY RANGE ((a + trap(14)), b)',
-      'CREATE TABLE pe2 PARTITION OF pe DEFAULT',
-      'CREATE TABLE pe3 PARTITION OF pe1 FOR VALUES FROM (0, 0) TO (9, 9)',
-      'CREATE INDEX ON pe ((a + trap(14)))',
-      'CREATE TYPE c AS (a int)',
-      'CREATE FUNCTION as_int(c) RETURNS int LANGUAGE sql AS $$SELECT trap(15)$$',
-      'CREATE CAST (c AS int) WITH FUNCTION as_int(c) AS IMPLICIT',
-      'CREATE OPERATOR = (function = trapped2, leftarg = c, rightarg = c)',
-    ].flatMap((sql) =>
-      sql.startsWith('CREATE OPERATOR')
-        ? ['CREATE FUNCTION trapped2(c, c) RETURNS boolean IMMUTABLE LANGUAGE sql AS $$SELECT trapped(16)$$', sql]
-        : [sql],
-    ),
+    sql: () =>
+      [
+        ...traps,
+        'CREATE TABLE t (a int DEFAULT trap(1), b int GENERATED ALWAYS AS (trap(2)) STORED, CHECK (trapped(3)))',
+        'CREATE INDEX ON t ((a + trap(4))) WHERE trapped(5)',
+        'CREATE STATISTICS s ON (a + trap(6)), b FROM t',
+        'CREATE DOMAIN d AS int DEFAULT trap(7) CHECK (trapped(8))',
+        'CREATE VIEW v AS SELECT trap(9) AS x FROM t',
+        'CREATE MATERIALIZED VIEW m AS SELECT trap(10) AS x',
+        'ALTER TABLE t ENABLE ROW LEVEL SECURITY',
+        'CREATE POLICY p ON t USING (trapped(11))',
+        'CREATE RULE r AS ON UPDATE TO t WHERE trapped(12) DO INSTEAD NOTHING',
+        `CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM trap(13); RETURN NULL; END'`,
+        'CREATE TRIGGER g AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON t EXECUTE FUNCTION fire()',
+        'CREATE TABLE pt (a int, b int, UNIQUE (a)) PARTITION BY RANGE (a)',
+        'CREATE TABLE pt1 PARTITION OF pt FOR VALUES FROM (0) TO (9)',
+        'CREATE TABLE rt (a int REFERENCES pt (a))',
+        'CREATE TABLE pe (a int, b int DEFAULT trap(14)) PARTITION BY LIST ((a + trap(14)))',
+        'CREATE TABLE pe1 PARTITION OF pe FOR VALUES IN (1) PARTITION BY RANGE ((a + trap(14)), b)',
+        'CREATE TABLE pe2 PARTITION OF pe DEFAULT',
+        'CREATE TABLE pe3 PARTITION OF pe1 FOR VALUES FROM (0, 0) TO (9, 9)',
+        'CREATE INDEX ON pe ((a + trap(14)))',
+        'CREATE TYPE c AS (a int)',
+        'CREATE FUNCTION as_int(c) RETURNS int LANGUAGE sql AS $$SELECT trap(15)$$',
+        'CREATE CAST (c AS int) WITH FUNCTION as_int(c) AS IMPLICIT',
+        'CREATE OPERATOR = (function = trapped2, leftarg = c, rightarg = c)',
+      ].flatMap((sql) =>
+        sql.startsWith('CREATE OPERATOR')
+          ? [
+              'CREATE FUNCTION trapped2(c, c) RETURNS boolean IMMUTABLE LANGUAGE sql AS $$SELECT trapped(16)$$',
+              sql,
+            ]
+          : [sql],
+      ),
   },
 ];

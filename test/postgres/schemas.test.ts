@@ -197,7 +197,11 @@ test('many schemas are made and dropped at once: none fails', async () => {
   });
   for (const each of places) await client.query(`CREATE ROLE "${each.owner}"`);
   await Promise.all(sessions.map((session, index) => createSchema(session, places[index]!)));
-  await Promise.all(sessions.map((session, index) => dropSchema(session, { ...drop(), ...places[index]!, roles: [places[index]!.owner] })));
+  await Promise.all(
+    sessions.map((session, index) =>
+      dropSchema(session, { ...drop(), ...places[index]!, roles: [places[index]!.owner] }),
+    ),
+  );
   for (const each of places) await client.query(`DROP ROLE "${each.owner}"`);
   await Promise.all(sessions.map((session) => session.end()));
 });

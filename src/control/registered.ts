@@ -22,6 +22,8 @@ export interface Registered {
   readonly mayLogIn: boolean | null;
   /** Its undo should have ended long ago, and has not. */
   readonly stuck: boolean;
+  /** A template that is being dropped. */
+  readonly dropping: boolean;
 }
 
 /**
@@ -42,24 +44,25 @@ export async function listRegistered(
        CASE t.status WHEN 'ACTIVE' THEN true WHEN 'SUSPENDED' THEN false WHEN 'DELETED' THEN false
          END AS "mayLogIn",
        coalesce(o.status = 'COMPENSATING'
-         AND o.deadline_at + :grace * interval '1 second' < now(), false) AS stuck
+         AND o.deadline_at + :grace * interval '1 second' < now(), false) AS stuck,
+       false AS dropping
      FROM control_plane.tenant_databases d
      JOIN control_plane.tenants t ON t.id = d.tenant_id
      LEFT JOIN control_plane.operations o ON o.tenant_id = t.id AND o.finished_at IS NULL
      WHERE d.cluster = :cluster AND d.status <> 'DROPPED'
      UNION ALL
      SELECT 'STANDBY', id, isolation, database_name, schema_name, owner_role, login_role,
-       false, migration_version, status = 'READY', true, false
+       false, migration_version, status = 'READY', true, false, false
      FROM control_plane.standbys WHERE cluster = :cluster
      UNION ALL
      SELECT 'TEMPLATE', id, 'DATABASE', database_name, NULL, owner_role, NULL, false, migration_version,
-       status = 'READY', NULL, false
+       status = 'READY', NULL, false, status = 'DROPPING'
      FROM control_plane.templates WHERE cluster = :cluster
      UNION ALL
      SELECT 'SHARED', s.id, 'SCHEMA', s.database_name, NULL, NULL, NULL, false, NULL,
        EXISTS (SELECT FROM control_plane.tenant_databases d WHERE d.cluster = s.cluster
          AND d.database_name = s.database_name AND d.isolation = 'SCHEMA'
-         AND d.status NOT IN ('PENDING', 'DROPPED')), NULL, false
+         AND d.status NOT IN ('PENDING', 'DROPPED')), NULL, false, false
      FROM control_plane.shared_databases s WHERE s.cluster = :cluster`,
     { cluster, grace: graceSeconds },
   );
@@ -114,11 +117,17 @@ export async function findRemains(
   return rows;
 }
 
-/** Forgets standbys that were given up so long ago that nobody can still be making one. */
+/**
+ * Forgets standbys that were given up so long ago that nobody can still be making one; not those of which
+ * the last comparison found something.
+ */
 export async function forgetEndedStandbys(control: Control, days: number): Promise<void> {
   await control
     .withSchema(controlSchema)
     .from('ended_standbys')
     .whereRaw("ended_at < now() - ? * interval '1 day'", [days])
+    .whereRaw(
+      `NOT EXISTS (SELECT FROM ${controlSchema}.drift_findings f WHERE f.tenant_id = ended_standbys.id)`,
+    )
     .delete();
 }

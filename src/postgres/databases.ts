@@ -1,4 +1,10 @@
 import type pg from 'pg';
+import {
+  endLogicalSenders,
+  explainHindrance,
+  removeFromInside,
+  type InsideDatabase,
+} from './database-hindrances.ts';
 import { isTransient } from './error-codes.ts';
 import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
 import { asMember, type AdminClient } from './roles.ts';
@@ -82,37 +88,81 @@ export async function openDatabase(client: pg.ClientBase, opening: Opening): Pro
     ALTER DATABASE ${finalName} ALLOW_CONNECTIONS true`);
 }
 
+/** What dropping a database needs to know beside its name. */
+export interface DatabaseDrop {
+  /**
+   * Roles whose sessions may be open; an admin that is no superuser has to be a member of a role to end
+   * its sessions.
+   */
+  readonly roles?: readonly string[];
+  /** Absent: what can only be removed from inside, no tenant can have made in it. */
+  readonly inside?: InsideDatabase;
+}
+
 /**
- * Drops a database, ending its sessions, and makes sure that it is gone. An absent one is fine.
+ * Drops a database, ending its sessions, and makes sure that it is gone. An absent one is fine. Whatever is
+ * inside goes with it.
  *
- * @param roles roles whose sessions may be open; an admin that is no superuser has to be a member of
- *   a role to end its sessions
- * @throws Error when it is still there afterwards
+ * @throws PassingError that names the sessions, prepared transactions, replication slots and subscriptions
+ *   that hinder it; Error when it is still there afterwards
  */
 export async function dropDatabase(
   client: AdminClient,
   name: string,
-  roles: readonly string[] = [],
+  { roles = [], inside }: DatabaseDrop = {},
 ): Promise<void> {
   const facts = await findDatabase(client, name);
   if (facts === null) return;
   if (!facts.halfDropped) {
+    if (inside !== undefined) await removeFromInside(client, name, inside);
     await client.query(
       `ALTER DATABASE ${quoteIdentifier(name)} ALLOW_CONNECTIONS false IS_TEMPLATE false`,
     );
-    await asMember(client, roles, async () => {
-      // Sessions of others than these roles and the admin itself (autovacuum) are FORCE's business.
-      await client.query(
-        `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-         WHERE datname = $1 AND (usename = ANY ($2) OR usename = current_user)`,
-        [name, roles],
-      );
-    });
+    await endLogicalSenders(client, name);
+    await endSessionsIn(client, name, [...roles, ...(await connectedRoles(client, name))]);
   }
-  await client.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
+  try {
+    await client.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
+  } catch (error) {
+    throw await explainHindrance(client, name, error);
+  }
   if ((await findDatabase(client, name)) !== null) {
     throw new Error('the database is still there after DROP DATABASE');
   }
+}
+
+/** Those of other roles than these and the admin's own (autovacuum) are ended by FORCE. */
+async function endSessionsIn(
+  client: AdminClient,
+  database: string,
+  roles: readonly string[],
+): Promise<void> {
+  const end = (waitMs: number): Promise<unknown> =>
+    client.query(
+      `SELECT pg_catalog.pg_terminate_backend(pid, $3) FROM (
+         SELECT pid FROM pg_catalog.pg_stat_activity
+         WHERE datname = $1 AND (usename = ANY ($2) OR usename = current_user)
+           AND pid <> pg_catalog.pg_backend_pid()
+         LIMIT CASE WHEN $3::pg_catalog.int8 = 0 THEN NULL ELSE 5 END) AS session`,
+      [database, roles, waitMs],
+    );
+  await asMember(client, roles, async () => {
+    await end(0);
+    await end(1_000); // to FORCE, one that is just ending would be another role's
+  });
+}
+
+/** Roles connected to a database that the admin may become a member of. */
+async function connectedRoles(client: AdminClient, database: string): Promise<string[]> {
+  const { rows } = await client.query<{ role: string }>(
+    `SELECT DISTINCT r.rolname::pg_catalog.text AS role FROM pg_catalog.pg_stat_activity a
+     JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+     WHERE a.datname = $1 AND NOT r.rolsuper AND r.rolname <> current_user
+       AND ($2 OR pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION'))`,
+    // Before 16, CREATEROLE is enough.
+    [database, client.serverVersion < 16],
+  );
+  return rows.map(({ role }) => role);
 }
 
 /**

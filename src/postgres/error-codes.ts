@@ -19,8 +19,11 @@ export const errorCodes = {
   insufficientPrivilege: '42501',
   objectNotInPrerequisiteState: '55000',
   objectInUse: '55006',
+  /** The server's table of locks is full, above all. */
+  outOfMemory: '53200',
   tooManyConnections: '53300',
   lockNotAvailable: '55P03',
+  deadlockDetected: '40P01',
   queryCanceled: '57014',
 } as const;
 

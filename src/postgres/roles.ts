@@ -150,51 +150,6 @@ export async function closeServiceLogin(client: pg.ClientBase, service: string):
   await client.query(`ALTER ROLE ${quoteIdentifier(service)} NOLOGIN PASSWORD NULL`);
 }
 
-/**
- * Drops roles with all that they still own or may do in this database; absent ones are fine. What they
- * may do in other databases keeps them from being dropped: see `databasesWithRightsOf`.
- */
-export async function dropRoles(client: AdminClient, names: readonly string[]): Promise<void> {
-  const existing = await existingRoles(client, names);
-  for (const name of names) {
-    if (!existing.has(name)) continue;
-    await dropOwned(client, name);
-    await client.query(`DROP ROLE IF EXISTS ${quoteIdentifier(name)}`);
-  }
-}
-
-/** Takes from a role all that it owns or may do in this database, whoever gave it the right. */
-export async function dropOwned(client: AdminClient, name: string): Promise<void> {
-  // A right goes in the name of whoever gave it: by default that is the owner.
-  const { rows } = await client.query<{ owner: string }>(
-    `SELECT DISTINCT pg_catalog.pg_get_userbyid(owned.refobjid)::pg_catalog.text AS owner
-     FROM pg_catalog.pg_shdepend given JOIN pg_catalog.pg_shdepend owned
-       ON (owned.dbid, owned.classid, owned.objid) = (given.dbid, given.classid, given.objid)
-     WHERE given.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND given.refobjid = pg_catalog.to_regrole($1)
-       AND given.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-       AND given.deptype = 'a' AND owned.deptype = 'o' AND owned.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass`,
-    [quoteIdentifier(name)],
-  );
-  await asMember(client, [name, ...rows.map(({ owner }) => owner)], async () => {
-    await client.query(`DROP OWNED BY ${quoteIdentifier(name)}`);
-  });
-}
-
-/** Databases in which these roles own something or have rights on something. */
-export async function databasesWithRightsOf(
-  client: pg.ClientBase,
-  names: readonly string[],
-): Promise<string[]> {
-  const { rows } = await client.query<{ name: string }>(
-    `SELECT DISTINCT datname::pg_catalog.text AS name FROM pg_catalog.pg_shdepend
-     JOIN pg_catalog.pg_database ON pg_database.oid = dbid
-     JOIN pg_catalog.pg_roles ON pg_roles.oid = refobjid AND refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
-     WHERE rolname = ANY ($1)`,
-    [names],
-  );
-  return rows.map((row) => row.name);
-}
-
 /** Those of `names` that are roles of this server. */
 export async function existingRoles(
   client: pg.ClientBase,
@@ -226,6 +181,24 @@ export async function asMember<T>(
     if (missing.length > 0) await client.query(`GRANT ${list} TO CURRENT_USER`);
     const result = await work();
     if (missing.length > 0) await client.query(`REVOKE ${list} FROM CURRENT_USER`);
+    await client.query('COMMIT');
+    return result;
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => undefined); // the first error is the one to tell
+    throw error;
+  }
+}
+
+/** Runs `work` in a transaction, as `asMember` does, also as a superuser. */
+export async function inTransactionAs<T>(
+  client: AdminClient,
+  roles: readonly string[],
+  work: () => Promise<T>,
+): Promise<T> {
+  if (!client.isSuperuser) return asMember(client, roles, work);
+  await client.query('BEGIN');
+  try {
+    const result = await work();
     await client.query('COMMIT');
     return result;
   } catch (error) {

@@ -1,6 +1,16 @@
 import type pg from 'pg';
+import {
+  createObjectDropper,
+  dropEverything,
+  listLargeObjects,
+  listOwnedObjects,
+  listSchemaObjects,
+  whileLocked,
+} from './drop-objects.ts';
 import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
-import type { AdminClient } from './roles.ts';
+import { withoutBlockersOf, type BlockerOptions } from './lock-blockers.ts';
+import { listPrepared, rollBackPrepared } from './prepared-transactions.ts';
+import { inTransactionAs, type AdminClient } from './roles.ts';
 
 export interface SchemaFacts {
   readonly marker: string | null;
@@ -9,7 +19,8 @@ export interface SchemaFacts {
 /** What the connected database has under this name; null when there is no such schema. */
 export async function findSchema(client: pg.ClientBase, name: string): Promise<SchemaFacts | null> {
   const { rows } = await client.query<SchemaFacts>(
-    `SELECT obj_description(oid, 'pg_namespace') AS marker FROM pg_namespace WHERE nspname = $1`,
+    `SELECT pg_catalog.obj_description(oid, 'pg_namespace') AS marker
+     FROM pg_catalog.pg_namespace WHERE nspname = $1`,
     [name],
   );
   return rows[0] ?? null;
@@ -127,76 +138,67 @@ function lockDatabase({ name, marker }: SchemaPlace['database']): string {
   return `COMMENT ON DATABASE ${quoteIdentifier(name)} IS ${quoteLiteral(marker)}`;
 }
 
-// Each object that is dropped holds locks until its transaction ends, a table some five; the server's
-// table of locks has room for 64 for each connection it allows, for all sessions together.
-const dropBatch = 50;
+/** What dropping a schema needs to know beside where it is. */
+export interface SchemaDrop extends Omit<SchemaPlace, 'login' | 'searchPath' | 'group'> {
+  /** Beginning of the marker that a schema of this tenant has. */
+  readonly markerPrefix: string;
+  /** The tenant's roles that exist: what they own anywhere in the database goes too. */
+  readonly roles: readonly string[];
+  /** Beginning of the marker of roles whose sessions may be ended where they hold the drop up. */
+  readonly blockerPrefix: string;
+  /** Runs a look on another session of the admin. */
+  readonly observe: BlockerOptions['observe'];
+}
+
+// A lock that is not there by then is held on purpose, or by a session that has been ended meanwhile.
+const lockTimeoutMs = 2_000;
+// Each is a small transaction of the server's.
+const largeObjectsAtOnce = 500;
 
 /**
- * Drops a schema with all that is in it, a batch of objects at a time, and takes its tenant's rights on
- * the database. Absent, or without a marker that begins with `markerPrefix`, it stays as it is. The
- * admin owns the schema, which is enough to drop what others own in it. Sessions of the tenant have to
- * be ended before, or it waits for them.
+ * Drops a schema with all that is in it, in transactions that fit the server's table of locks, then what
+ * the tenant's roles own elsewhere in the database (large objects above all), and takes their rights on
+ * the database. Absent, or without a marker that begins with `markerPrefix`, the schema stays as it is.
+ * The admin owns it, which is enough to drop what others own in it. Sessions of the tenant have to be
+ * ended before; those of others that hold its objects locked are ended.
  *
- * @param ownerExists whether the owner role is there to take rights from
  * @throws Error when it is still there afterwards
  */
-export async function dropSchema(
-  client: pg.ClientBase,
-  place: Omit<SchemaPlace, 'login' | 'searchPath' | 'group'> & { readonly markerPrefix: string },
-  ownerExists: boolean,
-): Promise<void> {
-  const { database, name, owner } = place;
+export async function dropSchema(client: AdminClient, place: SchemaDrop): Promise<void> {
+  const { database, name, owner, roles } = place;
   const isOurs = async (): Promise<boolean> =>
     (await findSchema(client, name))?.marker?.startsWith(place.markerPrefix) === true;
-  if (await isOurs()) while ((await dropSome(client, name)) === dropBatch);
-  await client.query('BEGIN');
-  // A statement that makes it may still be under way for a client that was cut off: it has ended now.
-  if (ownerExists) await client.query(lockRole(owner, place.marker));
-  if (await isOurs()) await client.query(`DROP SCHEMA ${quoteIdentifier(name)} CASCADE`);
-  if (ownerExists) {
-    await client.query(`${lockDatabase(database)};
-      REVOKE ALL ON DATABASE ${quoteIdentifier(database.name)} FROM ${quoteIdentifier(owner)}`);
-  }
-  await client.query('COMMIT');
-  if (await isOurs()) throw new Error('the schema is still there after DROP SCHEMA');
-}
-
-/**
- * Drops a batch of the objects of a schema; fewer are left to DROP SCHEMA, which is one transaction.
- * Partitions go before what they are part of, the newest first: what CASCADE takes along stays small.
- *
- * @returns how many there were, at most `dropBatch`
- */
-async function dropSome(client: pg.ClientBase, schema: string): Promise<number> {
-  const { rows } = await client.query<{ type: string; identity: string }>(
-    `SELECT i.type, i.identity FROM (
-       SELECT d.classid, d.objid FROM pg_depend d
-       JOIN pg_namespace n ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
-       LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
-       WHERE n.nspname = $1 AND d.deptype = 'n'
-         -- What is a part of something else (the sequence of an identity column) goes with that.
-         AND NOT EXISTS (SELECT FROM pg_depend part WHERE part.classid = d.classid
-           AND part.objid = d.objid AND part.deptype IN ('i', 'e', 'P', 'S'))
-       ORDER BY coalesce(c.relispartition, false) DESC, d.objid DESC LIMIT ${dropBatch}
-     ) AS object, pg_identify_object(object.classid, object.objid, 0) AS i`,
-    [schema],
-  );
-  if (rows.length < dropBatch) return rows.length;
-  // What an earlier one of the batch took along is gone already.
-  const statements = rows.map(
-    ({ type, identity }) => `DROP ${dropKeyword(type)} IF EXISTS ${identity} CASCADE`,
-  );
-  await client.query(statements.join(';\n'));
-  return rows.length;
-}
-
-/** The word after DROP for a kind of object as pg_identify_object calls it. */
-function dropKeyword(type: string): string {
-  const different: Readonly<Record<string, string>> = {
-    'composite type': 'TYPE',
-    'statistics object': 'STATISTICS',
+  await rollBackPrepared(client, await listPrepared(client, database.name, roles));
+  const withoutBlockers = await withoutBlockersOf({
+    client,
+    database: database.name,
+    observe: place.observe,
+    markerPrefix: place.blockerPrefix,
+  });
+  const dropper = await createObjectDropper(client, {
+    schema: name,
+    owners: roles,
+    lockTimeoutMs,
+    withoutBlockers,
+  });
+  if (await isOurs()) await dropEverything(dropper, () => listSchemaObjects(client, name));
+  await dropEverything(dropper, () => listLargeObjects(client, roles), largeObjectsAtOnce);
+  await dropEverything(dropper, () => listOwnedObjects(client, roles));
+  const ownerExists = roles.includes(owner);
+  const dropRest = async (): Promise<void> => {
+    // A statement that makes it may still be under way for a client that was cut off: it has ended now.
+    if (ownerExists) await client.query(lockRole(owner, place.marker));
+    await client.query(
+      `SET LOCAL lock_timeout = ${lockTimeoutMs}; SET LOCAL client_min_messages = error`,
+    );
+    if (await isOurs()) await client.query(`DROP SCHEMA ${quoteIdentifier(name)} CASCADE`);
+    if (ownerExists) {
+      await client.query(`${lockDatabase(database)};
+        REVOKE ALL ON DATABASE ${quoteIdentifier(database.name)} FROM ${quoteIdentifier(owner)}`);
+    }
   };
-  return different[type] ?? type.toUpperCase();
+  await whileLocked(() => inTransactionAs(client, [], dropRest), { withoutBlockers });
+  if (await isOurs()) throw new Error('the schema is still there after DROP SCHEMA');
 }
 
 /**

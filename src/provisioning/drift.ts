@@ -62,6 +62,13 @@ export function compare(inventory: ClusterInventory, views: RegistryViews): Comp
 
   for (const one of entries) {
     const marking = readMarker(one.entry.marker);
+    if (marking?.kind === 'template' && one.objectType === 'ROLE') {
+      const dropping = [earlier.get(marking.id), known.get(marking.id)];
+      if (dropping.every((template) => template?.dropping === true)) {
+        findings.push({ ...nameOf(one), kind: 'LEFTOVER_ROLE', tenantId: null, detail: leftover });
+      }
+      continue;
+    }
     if (marking?.kind !== 'tenant' || marking.operationId === null) continue;
     const live = known.get(marking.id);
     const finding = { ...nameOf(one), tenantId: marking.id };
@@ -81,10 +88,22 @@ export function compare(inventory: ClusterInventory, views: RegistryViews): Comp
     const half = one.objectType === 'DATABASE' && one.entry.halfDropped;
     if (half && made !== undefined) halfDropped.push({ name: one.entry.name, remains: made });
     if (made?.forfeit === true) forfeit.set(made.tenantId, made);
+    if (made !== undefined && made.operationStatus !== 'SUCCEEDED' && isDisarmed(one)) {
+      findings.push({ ...finding, kind: 'LEFTOVER_ROLE', detail: leftover });
+      continue;
+    }
     const kind = half ? 'HALF_DROPPED' : 'ORPHAN';
     findings.push({ ...finding, kind, detail: fateOf(made, half) });
   }
   return { findings, forfeit: [...forfeit.values()], halfDropped };
+}
+
+/** Replaced by what keeps it from being dropped, which the cluster is asked for. */
+const leftover = 'it is dropped in one of the next turns';
+
+/** Whether a role is good for nothing: as an undo leaves one that it cannot drop. */
+function isDisarmed(one: Entry): boolean {
+  return one.objectType === 'ROLE' && !one.entry.canLogin && one.entry.memberOf.length === 0;
 }
 
 /** What an operator reads of an object that belongs to nothing in the registry. */

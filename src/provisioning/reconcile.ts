@@ -11,6 +11,7 @@ import type { Cluster } from '../postgres/cluster.ts';
 import { dropDatabase } from '../postgres/databases.ts';
 import { listDatabases, listRoles, listSchemas, type SchemaEntry } from '../postgres/inventory.ts';
 import { newestMigration } from '../postgres/ledger.ts';
+import { describeHolders } from '../postgres/role-holders.ts';
 import { endClosedSessions } from './closed-logins.ts';
 import { compare, type ClusterInventory, type Comparison } from './drift.ts';
 import { isolationOf } from './isolation/index.ts';
@@ -19,7 +20,7 @@ import { servicePlaceOf } from './service-place.ts';
 import { markerPrefix, readMarker, tenantLock } from './names.ts';
 import { upgradeRoles } from './role-upgrade.ts';
 import type { PlaceContext, StepServices } from './step.ts';
-import { dropTenantRoles } from './tenant-roles.ts';
+import { removeTenantRoles, rolesOf } from './tenant-roles.ts';
 
 export interface ReconcileOptions {
   readonly services: StepServices;
@@ -70,11 +71,10 @@ export async function reconcile(
   );
   await stillMine();
   const gone = new Set(dropped.map(({ tenantId }) => tenantId));
-  const findings = [
-    ...comparison.findings.filter(({ tenantId }) => tenantId === null || !gone.has(tenantId)),
-    ...versions,
-    ...sessions,
-  ];
+  const found = comparison.findings.filter(
+    ({ tenantId }) => tenantId === null || !gone.has(tenantId),
+  );
+  const findings = [...(await explainLeftovers(cluster, found, signal)), ...versions, ...sessions];
   const lookedAt = new Set(looked.map(({ id }) => id));
   const kept = tenants.map(({ id }) => id).filter((id) => !lookedAt.has(id));
   await replaceDrift(control, cluster.name, findings, kept);
@@ -124,6 +124,27 @@ function operationsOf({ databases, roles, schemas }: ClusterInventory): string[]
   return [...new Set(entries.flatMap(({ marker }) => readMarker(marker)?.operationId ?? []))];
 }
 
+/** Leftover roles with what keeps them from being dropped; those that are gone by now are no finding. */
+async function explainLeftovers(
+  cluster: Cluster,
+  findings: readonly Drift[],
+  signal: AbortSignal,
+): Promise<Drift[]> {
+  const names = findings.flatMap(({ kind, objectName }) =>
+    kind === 'LEFTOVER_ROLE' ? [objectName] : [],
+  );
+  if (names.length === 0) return [...findings];
+  const reasons = await cluster.admin((client) => describeHolders(client, names), signal);
+  return findings.flatMap((finding) => {
+    if (finding.kind !== 'LEFTOVER_ROLE') return [finding];
+    const reason = reasons.get(finding.objectName);
+    return reason === undefined ? [] : [{ ...finding, detail: `${reason}; ${finding.detail}` }];
+  });
+}
+
+// What other tenants hold on to can cost its whole time for each role: the rest has the next turn.
+const leftoversMs = 20_000;
+
 /** One after the other: whoever waits for a tenant needs the server more. */
 async function drop(
   cluster: Cluster,
@@ -131,33 +152,38 @@ async function drop(
   { services, signal, stillMine, onDropError }: ReconcileOptions,
 ): Promise<Remains[]> {
   const dropped: Remains[] = [];
-  const attempt = async (remains: Remains, work: () => Promise<void>): Promise<void> => {
+  const attempt = async (remains: Remains, work: () => Promise<boolean>): Promise<void> => {
     await stillMine();
     try {
       await services.failpoints.reach('reconcile:drop');
-      await work();
-      dropped.push(remains);
+      if (await work()) dropped.push(remains);
     } catch (error) {
       signal.throwIfAborted();
       onDropError(remains, error); // its finding stays; the next time it is tried again
     }
   };
-  for (const remains of forfeit) {
+  let leftMs = leftoversMs;
+  // In any order: over some turns, each has its time.
+  for (const remains of forfeit.toSorted(() => Math.random() - 0.5)) {
     const context = contextOf(services, cluster, remains, signal);
     await attempt(remains, async () => {
       await isolationOf(remains.isolation).drop(context);
-      await dropTenantRoles(context);
+      const begun = performance.now();
+      const left = await removeTenantRoles(context, Math.max(0, Math.min(5_000, leftMs)));
+      leftMs -= performance.now() - begun;
+      return left.length === 0;
     });
   }
   const done = new Set(forfeit.map(({ tenantId }) => tenantId));
   for (const { name, remains } of halfDropped.filter((one) => !done.has(one.remains.tenantId))) {
-    await attempt(remains, () =>
-      cluster.exclusively(
+    await attempt(remains, async () => {
+      await cluster.exclusively(
         tenantLock(remains.tenantId),
-        (client) => dropDatabase(client, name, [remains.loginRole, remains.ownerRole]),
+        (client) => dropDatabase(client, name, { roles: rolesOf(remains) }),
         signal,
-      ),
-    );
+      );
+      return true;
+    });
   }
   return dropped;
 }

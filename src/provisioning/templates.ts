@@ -25,8 +25,9 @@ import {
 import { identifierFromId, quoteIdentifier, quoteLiteral } from '../postgres/identifiers.ts';
 import { MigrationError, type MigrationSet } from '../postgres/migrations.ts';
 import { findUnmovable } from '../postgres/hand-over.ts';
-import { createServiceLogin, dropRoles, type AdminClient } from '../postgres/roles.ts';
+import { createServiceLogin, type AdminClient } from '../postgres/roles.ts';
 import { templateMarker, templateRoles, tenantLock } from './names.ts';
+import { removeRoles } from './role-removal.ts';
 import { migratePlace, takeOverPublicSchema } from './tenant-migrations.ts';
 import type { ServicePlace, TenantSessions } from './tenant-session.ts';
 
@@ -97,14 +98,25 @@ export function createTemplates(options: TemplatesOptions): Templates {
       const { control, tenantMigrations } = options;
       await touchTemplates(control, tenantMigrations.contentHash);
       if ((await stale(control, cluster, tenantMigrations)).length === 0) return;
-      await cluster.exclusively(templateLock, (client) =>
-        dropStale(client, cluster, control, tenantMigrations),
+      await cluster.exclusively(
+        templateLock,
+        async (client) => {
+          await dropStale(client, cluster, options, {
+            only: () => true,
+            until: Date.now() + tendingMs,
+          });
+        },
+        undefined,
+        2 * tendingMs,
       );
     },
   };
 }
 
 const templateLock = 'tenantry:templates';
+/** Milliseconds that may go by before no further template is dropped. */
+const tendingMs = 30_000;
+const startingMs = 2_000;
 // Much longer than an instance that lives goes without saying so.
 const idleSeconds = 15 * 60;
 
@@ -112,22 +124,46 @@ function stale(control: Knex, cluster: Cluster, set: MigrationSet): Promise<Temp
   return listStaleTemplates(control, cluster.name, set.contentHash, idleSeconds);
 }
 
-/** Under the lock: whatever is half made now, nobody makes any more. */
+interface CleanUp {
+  /** Which of the unused templates. */
+  readonly only: (template: Template) => boolean;
+  /** Epoch milliseconds after which no other template is begun with. */
+  readonly until: number;
+}
+
+/**
+ * Drops unused templates, under the lock: what is half made now, no instance makes any more. One that cannot
+ * be dropped hinders neither the others nor the caller: it stays recorded as DROPPING, and `tend` tries
+ * it again.
+ */
 async function dropStale(
   client: AdminClient,
   cluster: Cluster,
-  control: Knex,
-  set: MigrationSet,
+  { control, log, tenantMigrations }: TemplatesOptions,
+  { only, until }: CleanUp,
 ): Promise<void> {
-  for (const template of await stale(control, cluster, set)) {
-    await forgo(client, control, template);
+  const unused = (await stale(control, cluster, tenantMigrations)).filter(only);
+  // In any order, so that over some turns each is tried.
+  for (const template of unused.toSorted(() => Math.random() - 0.5)) {
+    if (Date.now() > until) return;
+    try {
+      await forgo(client, cluster, control, template);
+    } catch (error) {
+      const message = 'an unused template could not be dropped; it is tried again';
+      log.warn({ err: error, cluster: cluster.name, database: template.databaseName }, message);
+    }
   }
 }
 
-async function forgo(client: AdminClient, control: Knex, template: Template): Promise<void> {
+/** Drops a template, and forgets it once nothing of it is left. */
+async function forgo(
+  client: AdminClient,
+  cluster: Cluster,
+  control: Knex,
+  template: Pick<Template, 'id' | 'databaseName'>,
+): Promise<void> {
   await setTemplateStatus(control, template.id, 'DROPPING');
-  await drop(client, template);
-  await deleteTemplate(control, template.id);
+  if (await drop(client, cluster, template)) await deleteTemplate(control, template.id);
 }
 
 async function ensure(cluster: Cluster, options: TemplatesOptions): Promise<Template | null> {
@@ -137,8 +173,13 @@ async function ensure(cluster: Cluster, options: TemplatesOptions): Promise<Temp
     await touchTemplates(control, tenantMigrations.contentHash);
     const ready = await findReadyTemplate(control, cluster.name, tenantMigrations.contentHash);
     if (ready !== null && (await findDatabase(client, ready.databaseName)) !== null) return ready;
-    if (ready !== null) await forgo(client, control, ready);
-    await dropStale(client, cluster, control, tenantMigrations);
+    // A record without a database is in the way of the next one: what else there is of it can wait.
+    if (ready !== null) await setTemplateStatus(control, ready.id, 'DROPPING');
+    await dropStale(client, cluster, options, {
+      // What could not be dropped before holds no start up again.
+      only: ({ status }) => status !== 'DROPPING',
+      until: Date.now() + startingMs,
+    });
     try {
       return await build(cluster, client, options);
     } catch (error) {
@@ -195,8 +236,8 @@ async function build(
     });
     await closeAsTemplate(client, template.databaseName);
   } catch (error) {
-    await drop(client, template);
-    await deleteTemplate(control, id);
+    // The error that made it fail is the one to throw; what stays is dropped by `tend`.
+    await forgo(client, cluster, control, template).catch(() => undefined);
     throw error;
   }
   await recordTenantMigrations(control, tenantMigrations.files);
@@ -249,13 +290,22 @@ async function fill(
   await cluster.inDatabase(database, (inside) => compact(inside, 'CATALOGS'));
 }
 
+/** @returns false where others hold on to its roles: the reconciler's report shows them */
 async function drop(
   client: AdminClient,
+  cluster: Cluster,
   template: Pick<Template, 'id' | 'databaseName'>,
-): Promise<void> {
+): Promise<boolean> {
   const { owner, service } = templateRoles(template.id);
-  await dropDatabase(client, template.databaseName, [service, owner]);
-  await dropRoles(client, [service, owner]);
+  const roles = [service, owner];
+  await dropDatabase(client, template.databaseName, { roles });
+  const left = await removeRoles({
+    cluster,
+    roles,
+    exclusively: (work) => work(client),
+    withinMs: 2_000,
+  });
+  return left.length === 0;
 }
 
 function isTimeout(error: unknown): boolean {

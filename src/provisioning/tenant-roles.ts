@@ -1,13 +1,8 @@
-import { codeOf, errorCodes } from '../postgres/error-codes.ts';
-import {
-  createTenantRoles,
-  databasesWithRightsOf,
-  dropOwned,
-  dropRoles,
-  existingRoles,
-} from '../postgres/roles.ts';
+import type { TenantDatabase } from '../control/tenant-databases.ts';
+import { createTenantRoles } from '../postgres/roles.ts';
 import { scramVerifier } from '../postgres/scram.ts';
-import { searchPathOf, serviceRoleName, tenantLock, tenantMarker } from './names.ts';
+import { searchPathOf, serviceRoleName, tenantLock, tenantLogins, tenantMarker } from './names.ts';
+import { removeRoles } from './role-removal.ts';
 import { passwordOf, type PlaceContext } from './step.ts';
 
 /** Creates a tenant's roles, or gives those that exist their settings again. */
@@ -36,36 +31,35 @@ export async function makeTenantRoles(context: PlaceContext): Promise<void> {
   }, signal);
 }
 
-/**
- * Drops a tenant's roles; what they own has to be gone. Absent ones are fine. Other tenants can see their
- * names, and give them rights on what is their own: those are taken away.
- */
-export async function dropTenantRoles(context: PlaceContext): Promise<void> {
-  const { cluster, database, signal, tenant } = context;
-  const roles = [database.loginRole, database.ownerRole];
-  const drop = (): Promise<void> =>
-    cluster.exclusively(tenantLock(tenant.id), (client) => dropRoles(client, roles), signal);
-  try {
-    await drop();
-  } catch (error) {
-    if (codeOf(error) !== errorCodes.dependentObjects) throw error;
-    await takeRightsElsewhere(context, roles);
-    await drop();
-  }
+/** The roles of a tenant, its logins first. */
+export function rolesOf(
+  database: Pick<TenantDatabase, 'tenantId' | 'loginRole' | 'ownerRole'>,
+): string[] {
+  return [...tenantLogins(database), database.ownerRole];
 }
 
-async function takeRightsElsewhere(
-  { cluster, signal }: PlaceContext,
-  roles: readonly string[],
-): Promise<void> {
-  const databases = await cluster.admin((client) => databasesWithRightsOf(client, roles), signal);
-  for (const name of databases) {
-    await cluster.inDatabase(
-      name,
-      async (client) => {
-        for (const role of await existingRoles(client, roles)) await dropOwned(client, role);
-      },
-      signal,
-    );
-  }
+/**
+ * Drops a tenant's roles; what they own in its place has to be gone. Absent ones are fine. A role that
+ * other tenants hold on to is left disarmed, for the reconciler: see `removeRoles`.
+ */
+export async function dropTenantRoles(context: PlaceContext): Promise<void> {
+  await removeTenantRoles(context);
+}
+
+/**
+ * The same.
+ *
+ * @returns the roles that are left
+ */
+export function removeTenantRoles(
+  { cluster, database, signal, tenant }: PlaceContext,
+  withinMs?: number,
+): Promise<string[]> {
+  return removeRoles({
+    cluster,
+    roles: rolesOf(database),
+    exclusively: (work) => cluster.exclusively(tenantLock(tenant.id), work, signal),
+    signal,
+    ...(withinMs === undefined ? {} : { withinMs }),
+  });
 }

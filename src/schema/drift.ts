@@ -13,6 +13,8 @@ const meanings: Readonly<Record<(typeof driftKinds)[number], string>> = {
   WRONG_VERSION: 'Its own ledger of migrations says something else than the registry.',
   HALF_DROPPED: 'A drop of it was interrupted: nobody can connect to it.',
   OPEN_SESSION: 'It is a login that is closed, and has sessions that do not end.',
+  LEFTOVER_ROLE:
+    'A role without login, password and memberships that cannot be dropped yet, since others gave it rights: it is dropped when they are gone.',
 };
 
 const DriftKindEnum = builder.enumType('DriftKind', {

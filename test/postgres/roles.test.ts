@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { createTenantRoles, dropRoles, type AdminClient } from '../../src/postgres/roles.ts';
+import { dropFreeRoles } from '../../src/postgres/drop-roles.ts';
+import { createTenantRoles, type AdminClient } from '../../src/postgres/roles.ts';
 import { scramVerifier } from '../../src/postgres/scram.ts';
 import { freshName, openAdmin, waitsForLock } from './admin.ts';
 
@@ -35,7 +36,7 @@ async function create(client: pg.Client, changes: object = {}): Promise<void> {
 /** As the undo of a step does: under the lock. */
 async function drop(client: pg.Client & AdminClient): Promise<void> {
   await client.query('SELECT pg_advisory_lock(hashtextextended($1, 0))', [lock]);
-  await dropRoles(client, [roles.login, roles.service, roles.owner]);
+  await dropFreeRoles(client, [roles.login, roles.service, roles.owner]);
   await client.query('SELECT pg_advisory_unlock(hashtextextended($1, 0))', [lock]);
 }
 
@@ -88,17 +89,7 @@ describe('createTenantRoles', () => {
   });
 });
 
-describe('dropRoles', () => {
-  test('drops all, with what they own and may do; absent ones are fine', async () => {
-    await create(admin);
-    const table = freshName();
-    await admin.query(`CREATE TABLE ${table} (); ALTER TABLE ${table} OWNER TO ${roles.owner};
-      GRANT CREATE ON SCHEMA public TO ${roles.login}`);
-    await drop(admin);
-    expect(await existing()).toEqual([]);
-    await drop(admin);
-  });
-
+describe('dropFreeRoles', () => {
   test('waits for a making that was cut off and still goes on in the server', async () => {
     const making = await openAdmin();
     const undoing = await openAdmin();

@@ -55,6 +55,13 @@ const place = () => ({
   markerPrefix,
 });
 
+const drop = () => ({
+  ...place(),
+  roles: [login, owner],
+  blockerPrefix: 'tenantry:1:',
+  observe: (look: (observer: AdminClient) => Promise<void>) => look(server),
+});
+
 /** Makes things in the schema as its owner role. */
 async function fill(sql: string): Promise<void> {
   await client.query(`SET ROLE ${owner}; SET search_path = "${name}"; ${sql};
@@ -123,7 +130,7 @@ describe('dropSchema', () => {
   ])('drops %s', async (_what, sql) => {
     await createSchema(client, place());
     await fill(sql);
-    await dropSchema(client, place(), true);
+    await dropSchema(client, drop());
     expect(await findSchema(client, name)).toBeNull();
     expect(await connectsTo()).toBe(false);
     const { rows } = await client.query(
@@ -131,7 +138,7 @@ describe('dropSchema', () => {
       [owner],
     );
     expect(rows).toEqual([]);
-    await dropSchema(client, place(), true); // asked for twice, it is as well
+    await dropSchema(client, drop()); // asked for twice, it is as well
   });
 
   test('does so in batches, each a transaction of its own', async () => {
@@ -140,7 +147,7 @@ describe('dropSchema', () => {
       FOR i IN 1..120 LOOP EXECUTE format('CREATE TABLE t%s ()', i); END LOOP; END $$`);
     const reader = await openAdmin(database.name);
     await reader.query(`BEGIN; LOCK TABLE "${name}".t1 IN ACCESS SHARE MODE`); // the oldest
-    const dropping = dropSchema(client, place(), true);
+    const dropping = dropSchema(client, drop());
     await waitsForLock(server, client);
     const { rows } = await reader.query(
       `SELECT count(*)::int AS left FROM pg_class WHERE relnamespace = $1::regnamespace`,
@@ -159,7 +166,7 @@ describe('dropSchema', () => {
   ])('leaves a schema with %s as it is', async (_what, comment) => {
     await client.query(`CREATE SCHEMA "${name}" CREATE TABLE kept ()`);
     await client.query(`COMMENT ON SCHEMA "${name}" IS ${comment}`);
-    await dropSchema(client, place(), true);
+    await dropSchema(client, drop());
     expect(await schemaSize(client, name)).toBe(0);
   });
 
@@ -167,7 +174,7 @@ describe('dropSchema', () => {
     const slow = await openAdmin(database.name);
     await slow.query('BEGIN');
     await createSchema(slow, place());
-    const dropping = dropSchema(client, place(), true);
+    const dropping = dropSchema(client, drop());
     await waitsForLock(server, client);
     await slow.query('COMMIT');
     await slow.end();
@@ -190,7 +197,11 @@ test('many schemas are made and dropped at once: none fails', async () => {
   });
   for (const each of places) await client.query(`CREATE ROLE "${each.owner}"`);
   await Promise.all(sessions.map((session, index) => createSchema(session, places[index]!)));
-  await Promise.all(sessions.map((session, index) => dropSchema(session, places[index]!, true)));
+  await Promise.all(
+    sessions.map((session, index) =>
+      dropSchema(session, { ...drop(), ...places[index]!, roles: [places[index]!.owner] }),
+    ),
+  );
   for (const each of places) await client.query(`DROP ROLE "${each.owner}"`);
   await Promise.all(sessions.map((session) => session.end()));
 });

@@ -9,8 +9,9 @@ import {
   openDatabase,
 } from '../../postgres/databases.ts';
 import { codeOf, errorCodes, isTransient, PassingError } from '../../postgres/error-codes.ts';
+import { disarmRoles } from '../../postgres/drop-roles.ts';
 import { handOverWhole } from '../../postgres/hand-over.ts';
-import { revokeMembership, revokeMemberships } from '../../postgres/roles.ts';
+import { revokeMembership, revokeMemberships, type AdminClient } from '../../postgres/roles.ts';
 import {
   opaqueDatabaseName,
   slugDatabaseName,
@@ -19,6 +20,7 @@ import {
   tenantMarkerPrefix,
 } from '../names.ts';
 import { StepFailure, type PlaceContext } from '../step.ts';
+import { rolesOf } from '../tenant-roles.ts';
 import type { Isolation } from './isolation.ts';
 
 /** A PostgreSQL database of its own for each tenant, copied from the cluster's template. */
@@ -74,16 +76,22 @@ export const databaseIsolation: Isolation = {
   },
 
   async drop({ cluster, database, tenant, signal }) {
-    const roles = [database.loginRole, database.ownerRole];
+    const roles = rolesOf(database);
+    const drop = (client: AdminClient, name: string): Promise<void> =>
+      dropDatabase(client, name, {
+        roles,
+        inside: (work) => cluster.inDatabase(name, work, signal),
+      });
     await cluster.exclusively(
       tenantLock(tenant.id),
       async (client) => {
+        await disarmRoles(client, roles);
         const facts = await findDatabase(client, database.databaseName);
         // Under a name that was chosen, only what carries our marker is ours to drop.
         if (facts?.marker?.startsWith(tenantMarkerPrefix(tenant.id)) === true) {
-          await dropDatabase(client, database.databaseName, roles);
+          await drop(client, database.databaseName);
         }
-        await dropDatabase(client, opaqueDatabaseName(tenant.id), roles);
+        await drop(client, opaqueDatabaseName(tenant.id));
       },
       signal,
     );

@@ -1,7 +1,8 @@
 import type pg from 'pg';
 import { findDatabase } from '../../postgres/databases.ts';
 import { codeOf, errorCodes, PassingError } from '../../postgres/error-codes.ts';
-import { databasesWithRightsOf, dropOwned, existingRoles } from '../../postgres/roles.ts';
+import { disarmRoles, holdingDatabases } from '../../postgres/drop-roles.ts';
+import { existingRoles, type AdminClient } from '../../postgres/roles.ts';
 import {
   createSchema,
   dropSchema,
@@ -13,16 +14,18 @@ import {
 } from '../../postgres/schemas.ts';
 import type { TenantDatabase } from '../../control/tenant-databases.ts';
 import {
+  markerPrefix,
   opaqueSchemaName,
   schemaNameFromSlug,
   searchPathOf,
   tenantMarker,
   tenantMarkerPrefix,
 } from '../names.ts';
-import { closeDoor, endSessions } from '../shut-out.ts';
+import { endSessions } from '../shut-out.ts';
 import { StepFailure } from '../step.ts';
 import { servicePlaceIn } from '../service-place.ts';
 import { migratePlace } from '../tenant-migrations.ts';
+import { rolesOf } from '../tenant-roles.ts';
 import type { Isolation } from './isolation.ts';
 
 /** A PostgreSQL schema for each tenant, in a database of the cluster that they share. */
@@ -125,26 +128,26 @@ export const schemaIsolation: Isolation = {
     if (facts === null) return; // never made: nothing can be in it
     const shared = await services.sharedDatabases.current(cluster, database.databaseName);
     if (shared === null) return; // not ours: nothing of this tenant was made in it either
-    const roles = [database.loginRole, database.ownerRole];
+    const roles = rolesOf(database);
     const dropping = cluster.inSharedDatabase(
       shared.name,
       async (client) => {
-        await closeDoor(client, database);
+        await disarmRoles(client, roles);
         await endSessions(client, database);
-        const existing = await existingRoles(client, roles);
         const place = {
           database: shared,
           owner: database.ownerRole,
           marker: tenantMarker(tenant.id, operation.id, services.installation),
           // Under a name that was chosen, only what carries our marker is ours to drop.
           markerPrefix: tenantMarkerPrefix(tenant.id),
+          roles: [...(await existingRoles(client, roles))],
+          blockerPrefix: markerPrefix,
+          observe: (look: (observer: AdminClient) => Promise<void>) => cluster.admin(look, signal),
         };
         // A standby's may not have got its final name yet.
         for (const name of new Set([opaqueSchemaName(tenant.id), schemaNameOf(database)])) {
-          await dropSchema(client, { ...place, name }, existing.has(database.ownerRole));
+          await dropSchema(client, { ...place, name });
         }
-        // Here, since what they were given in this database keeps them from being dropped elsewhere.
-        for (const role of existing) await dropOwned(client, role);
       },
       signal,
     );
@@ -152,8 +155,8 @@ export const schemaIsolation: Isolation = {
       if (codeOf(error) !== errorCodes.tooManyConnections) throw error;
       // A schema that was made has given its owner rights. Where there are none, nothing is to be dropped,
       // and no connection to the shared database is needed to see that.
-      const used = await cluster.admin((client) => databasesWithRightsOf(client, roles), signal);
-      if (used.includes(shared.name)) throw error;
+      const used = await cluster.admin((client) => holdingDatabases(client, roles), signal);
+      if (used.some(({ name }) => name === shared.name)) throw error;
     });
   },
 

@@ -85,6 +85,7 @@ describe('readConfig with nothing set', () => {
         requiredTenantTables: ['settings', 'activity_log'],
         sharedDatabase: 'tenants_shared',
         schemaPrefix: 'tenant_',
+        extensionsSchema: 'extensions',
         createDatabaseStrategy: 'WAL_LOG',
         tenantConnectionLimit: 20,
         tenantStatementTimeoutMs: 0,

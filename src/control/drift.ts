@@ -43,15 +43,10 @@ const columns = {
 
 /** The findings of all clusters, the oldest first; at most `limit`. */
 export async function listDrift(control: Control, limit: number): Promise<DriftFinding[]> {
-  const rows = (await table(control)
+  return (await table(control)
     .orderBy(['first_seen_at', 'cluster', 'object_type', 'object_name', 'kind'])
     .limit(limit)
-    .select({ ...columns, leftoverRole: 'leftover_role' })) as (DriftFinding & {
-    leftoverRole: boolean;
-  })[];
-  return rows.map(({ leftoverRole, ...finding }) =>
-    leftoverRole ? { ...finding, kind: 'LEFTOVER_ROLE' } : finding,
-  );
+    .select(columns)) as DriftFinding[];
 }
 
 // A statement takes 65,535 values at most.
@@ -68,11 +63,9 @@ export async function replaceDrift(
   found: readonly Drift[],
   kept: readonly string[],
 ): Promise<void> {
-  // Instances of the version before know no LEFTOVER_ROLE: to them it is an ORPHAN.
   const rows = found.map((drift) => ({
     cluster,
-    kind: drift.kind === 'LEFTOVER_ROLE' ? 'ORPHAN' : drift.kind,
-    leftover_role: drift.kind === 'LEFTOVER_ROLE',
+    kind: drift.kind,
     object_type: drift.objectType,
     object_name: drift.objectName,
     tenant_id: drift.tenantId,
@@ -94,7 +87,7 @@ export async function replaceDrift(
       await table(trx)
         .insert(rows.slice(start, start + rowsAtOnce))
         .onConflict(['cluster', 'kind', 'object_type', 'object_name'])
-        .merge(['tenant_id', 'detail', 'leftover_role']);
+        .merge(['tenant_id', 'detail']);
     }
   });
 }

@@ -234,7 +234,7 @@ export async function takeOver(control: Control, id: string): Promise<Operation 
  * @throws FenceLostError
  */
 export async function lockHeld(trx: Knex.Transaction, hold: OperationHold): Promise<void> {
-  const row: unknown = await held(trx, hold).whereNull('finished_at').forUpdate().first('id');
+  const row: unknown = await held(trx, hold).whereNull('finished_at').forNoKeyUpdate().first('id');
   if (row === undefined) throw new FenceLostError(hold.id);
 }
 

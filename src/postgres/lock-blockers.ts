@@ -36,15 +36,20 @@ export async function withoutBlockersOf({
 
   return async (work) => {
     let prepared: readonly PreparedTransaction[] = [];
-    let looking: Promise<void> | null = null;
+    let isLooking = false;
+    let looking: Promise<void> = Promise.resolve();
     const look = (): void => {
-      looking ??= observe(async (observer) => {
+      if (isLooking) return;
+      isLooking = true;
+      looking = observe(async (observer) => {
         await endBlockers(observer, pid, markerPrefix);
         prepared = await preparedBlockers(observer, database, pid);
       })
         // Without a session to look from, the lock's timeout tells.
         .catch(() => undefined)
-        .finally(() => (looking = null));
+        .finally(() => {
+          isLooking = false;
+        });
     };
     const looks = setInterval(look, lookEveryMs);
     try {

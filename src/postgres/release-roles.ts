@@ -12,7 +12,7 @@ export interface ReleaseLimits {
 }
 
 const lockTimeoutMs = 500;
-const listAtOnce = 500;
+const listAtOnce = 200;
 const statementsAtOnce = 50;
 // Each costs the lock's timeout: what is left is for the next try.
 const mostLocked = 3;
@@ -84,21 +84,25 @@ async function releaseRights(
   until: number,
 ): Promise<void> {
   let locked = 0;
+  let batches = 0;
+  // However late it is, each try comes a batch further.
+  const expired = (): boolean => batches > 0 && Date.now() > until;
   const left: number[] = [];
-  while (Date.now() < until && locked < mostLocked) {
+  while (!expired() && locked < mostLocked) {
     const given = await listGiven(client, names, left);
     if (given.length === 0) return;
     const statements = await statementsFor(client, names, given);
     for (let start = 0; start < statements.length; start += statementsAtOnce) {
-      if (Date.now() > until) return;
+      if (expired()) return;
       const batch = statements.slice(start, start + statementsAtOnce);
       const together = {
         owners: [...new Set(batch.flatMap(({ owners }) => owners))],
         text: batch.map(({ text }) => text).join(';\n'),
       };
+      batches += 1;
       if (await unlessHeld(() => run(client, together))) continue;
       for (const statement of batch) {
-        if (Date.now() > until || locked >= mostLocked) return;
+        if (expired() || locked >= mostLocked) return;
         if (!(await unlessHeld(() => run(client, statement)))) locked += 1;
       }
     }

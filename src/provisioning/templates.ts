@@ -107,7 +107,7 @@ export function createTemplates(options: TemplatesOptions): Templates {
           });
         },
         undefined,
-        2 * tendingMs,
+        tendingIdleMs,
       );
     },
   };
@@ -115,8 +115,10 @@ export function createTemplates(options: TemplatesOptions): Templates {
 
 const templateLock = 'tenantry:templates';
 /** Milliseconds that may go by before no further template is dropped. */
-const tendingMs = 30_000;
+const tendingMs = 5_000;
 const startingMs = 2_000;
+// The session that holds the lock waits while others take rights away.
+const tendingIdleMs = 60_000;
 // Much longer than an instance that lives goes without saying so.
 const idleSeconds = 15 * 60;
 

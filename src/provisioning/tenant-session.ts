@@ -122,7 +122,9 @@ export function createTenantSessions(control: Knex): TenantSessions {
           },
         ),
         async connected(client) {
-          await Promise.all([close(), keep(processIdOf(client))]);
+          // Recorded first: once it is closed, whoever finds the session ends it unless it is known.
+          await keep(processIdOf(client));
+          await close();
           signal.throwIfAborted();
         },
         signal,

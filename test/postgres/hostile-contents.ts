@@ -5,6 +5,8 @@ export interface HostileContent {
   readonly sql: (n: number) => readonly string[];
   /** Times `n`, where fewer would prove nothing, or more would take too long. */
   readonly times?: number;
+  /** One of those that are tried on the way of a whole undo, too. */
+  readonly hardest?: true;
 }
 
 /** Repeats a statement for `i` from 1 to n; `$i` in it is the number, and it commits now and then. */
@@ -85,9 +87,10 @@ const traps = [
 ];
 
 export const hostileContents: readonly HostileContent[] = [
-  { what: 'one of every kind, with odd names', sql: () => everyKind },
+  { what: 'one of every kind, with odd names', hardest: true, sql: () => everyKind },
   {
     what: 'large objects of the owner role and of the login',
+    hardest: true,
     times: 40,
     sql: (n) => [
       `SELECT lo_create(0) FROM generate_series(1, ${n})`,
@@ -99,6 +102,7 @@ export const hostileContents: readonly HostileContent[] = [
   },
   {
     what: 'a parent that older tables inherit from',
+    hardest: true,
     times: 3,
     sql: (n) => [
       repeat(n, 'CREATE TABLE c$i (a text)'),
@@ -202,6 +206,7 @@ export const hostileContents: readonly HostileContent[] = [
   },
   {
     what: 'traps wherever the server evaluates something',
+    hardest: true,
     sql: () =>
       [
         ...traps,

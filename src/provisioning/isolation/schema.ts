@@ -21,7 +21,7 @@ import {
   tenantMarker,
   tenantMarkerPrefix,
 } from '../names.ts';
-import { endSessions } from '../shut-out.ts';
+import { closeDoor, endSessions } from '../shut-out.ts';
 import { StepFailure } from '../step.ts';
 import { servicePlaceIn } from '../service-place.ts';
 import { migratePlace } from '../tenant-migrations.ts';
@@ -132,8 +132,9 @@ export const schemaIsolation: Isolation = {
     const dropping = cluster.inSharedDatabase(
       shared.name,
       async (client) => {
-        await disarmRoles(client, roles);
+        await closeDoor(client, database);
         await endSessions(client, database);
+        await disarmRoles(client, roles);
         const place = {
           database: shared,
           owner: database.ownerRole,

@@ -25,12 +25,13 @@ const mostNamed = 3;
 
 /**
  * Tells what keeps roles from being dropped, by the role's name, in a bounded text: which databases, and
- * what kinds of objects in them. Roles that do not exist are left out.
+ * what kinds of objects in them; null: nothing does that the catalogs show. Roles that do not exist are
+ * left out.
  */
 export async function describeHolders(
   client: pg.ClientBase,
   names: readonly string[],
-): Promise<ReadonlyMap<string, string>> {
+): Promise<ReadonlyMap<string, string | null>> {
   const { rows } = await client.query<{
     role: string;
     database: string | null;
@@ -63,7 +64,7 @@ export async function describeHolders(
         const closed = open === false ? ', which accepts no connections' : '';
         return [`${what}${where} (${count >= most ? `${most} or more` : count})${closed}`];
       });
-      if (places.length === 0) return [role, 'another session holds a lock on it'];
+      if (places.length === 0) return [role, null];
       const more = places.length - mostNamed;
       const named = places.slice(0, mostNamed).join('; ');
       return [role, `it still has ${named}${more > 0 ? `; and ${more} more` : ''}`];

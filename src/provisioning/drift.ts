@@ -30,6 +30,8 @@ export interface Comparison {
   readonly findings: readonly Drift[];
   /** Orphans that are this control plane's to drop, by tenant. */
   readonly forfeit: readonly Remains[];
+  /** Orphaned roles that are good for nothing any more: where something holds on to one, it is a leftover. */
+  readonly disarmed: ReadonlySet<string>;
   /** Databases whose interrupted drop is this control plane's to finish. */
   readonly halfDropped: readonly { readonly name: string; readonly remains: Remains }[];
 }
@@ -58,6 +60,7 @@ export function compare(inventory: ClusterInventory, views: RegistryViews): Comp
   );
   const forfeit = new Map<string, Remains>();
   const halfDropped: { name: string; remains: Remains }[] = [];
+  const disarmed = new Set<string>();
   const expected = new Set([...known.values()].flatMap(namesOf).map(keyOf));
 
   for (const one of entries) {
@@ -89,13 +92,17 @@ export function compare(inventory: ClusterInventory, views: RegistryViews): Comp
     if (half && made !== undefined) halfDropped.push({ name: one.entry.name, remains: made });
     if (made?.forfeit === true) forfeit.set(made.tenantId, made);
     if (made !== undefined && made.operationStatus !== 'SUCCEEDED' && isDisarmed(one)) {
-      findings.push({ ...finding, kind: 'LEFTOVER_ROLE', detail: leftover });
+      // Before the grace period is over, it is one only where something holds on to it.
+      const kind = made.forfeit ? 'LEFTOVER_ROLE' : 'ORPHAN';
+      const detail = made.forfeit ? leftover : fateOf(made, false);
+      if (!made.forfeit) disarmed.add(one.objectName);
+      findings.push({ ...finding, kind, detail });
       continue;
     }
     const kind = half ? 'HALF_DROPPED' : 'ORPHAN';
     findings.push({ ...finding, kind, detail: fateOf(made, half) });
   }
-  return { findings, forfeit: [...forfeit.values()], halfDropped };
+  return { findings, forfeit: [...forfeit.values()], halfDropped, disarmed };
 }
 
 /** Replaced by what keeps it from being dropped, which the cluster is asked for. */

@@ -74,7 +74,11 @@ export async function reconcile(
   const found = comparison.findings.filter(
     ({ tenantId }) => tenantId === null || !gone.has(tenantId),
   );
-  const findings = [...(await explainLeftovers(cluster, found, signal)), ...versions, ...sessions];
+  const findings = [
+    ...(await explainLeftovers(cluster, found, comparison.disarmed, signal)),
+    ...versions,
+    ...sessions,
+  ];
   const lookedAt = new Set(looked.map(({ id }) => id));
   const kept = tenants.map(({ id }) => id).filter((id) => !lookedAt.has(id));
   await replaceDrift(control, cluster.name, findings, kept);
@@ -128,17 +132,22 @@ function operationsOf({ databases, roles, schemas }: ClusterInventory): string[]
 async function explainLeftovers(
   cluster: Cluster,
   findings: readonly Drift[],
+  disarmed: ReadonlySet<string>,
   signal: AbortSignal,
 ): Promise<Drift[]> {
-  const names = findings.flatMap(({ kind, objectName }) =>
-    kind === 'LEFTOVER_ROLE' ? [objectName] : [],
-  );
+  const isHeldMaybe = ({ kind, objectName, objectType }: Drift): boolean =>
+    kind === 'LEFTOVER_ROLE' ||
+    (kind === 'ORPHAN' && objectType === 'ROLE' && disarmed.has(objectName));
+  const names = findings.filter(isHeldMaybe).map(({ objectName }) => objectName);
   if (names.length === 0) return [...findings];
   const reasons = await cluster.admin((client) => describeHolders(client, names), signal);
   return findings.flatMap((finding) => {
-    if (finding.kind !== 'LEFTOVER_ROLE') return [finding];
+    if (!isHeldMaybe(finding)) return [finding];
     const reason = reasons.get(finding.objectName);
-    return reason === undefined ? [] : [{ ...finding, detail: `${reason}; ${finding.detail}` }];
+    if (reason === undefined) return [];
+    if (finding.kind === 'ORPHAN' && reason === null) return [finding];
+    const detail = `${reason ?? 'another session holds a lock on it'}; ${finding.detail}`;
+    return [{ ...finding, kind: 'LEFTOVER_ROLE', detail }];
   });
 }
 

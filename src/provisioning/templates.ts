@@ -175,11 +175,11 @@ async function ensure(cluster: Cluster, options: TemplatesOptions): Promise<Temp
     await touchTemplates(control, tenantMigrations.contentHash);
     const ready = await findReadyTemplate(control, cluster.name, tenantMigrations.contentHash);
     if (ready !== null && (await findDatabase(client, ready.databaseName)) !== null) return ready;
-    // A record without a database is in the way of the next one: what else there is of it can wait.
+    // A record without a database is in the way of the next one.
     if (ready !== null) await setTemplateStatus(control, ready.id, 'DROPPING');
     await dropStale(client, cluster, options, {
       // What could not be dropped before holds no start up again.
-      only: ({ status }) => status !== 'DROPPING',
+      only: ({ id, status }) => status !== 'DROPPING' || id === ready?.id,
       until: Date.now() + startingMs,
     });
     try {

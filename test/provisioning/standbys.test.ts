@@ -169,7 +169,8 @@ describe.each(cases)(
       const left = await poolOf(1);
       expect(left[0]?.id).toBe(pool[0]?.id);
       const ids = pool.map(({ id }) => id);
-      expect(await existing(ids)).toHaveLength(3);
+      // Its place, and three roles.
+      expect(await existing(ids)).toHaveLength(4);
       await fewer.close();
       const none = await start(0);
       await poolOf(0);
@@ -240,7 +241,7 @@ describe.each(cases)(
       );
       expect(new Set(made.map(({ tenant }) => tenant.id)).size).toBe(4);
       const pool = await poolOf(3);
-      expect(await existing(pool.map(({ id }) => id))).toHaveLength(9);
+      expect(await existing(pool.map(({ id }) => id))).toHaveLength(12);
       for (const gateway of gateways) await gateway.close();
     });
   },

@@ -297,7 +297,7 @@ describe.each(['superuser', 'limited'] as const)('removeRoles, as a %s', (kind) 
     await client.query(named('CREATE TABLE t (); GRANT ALL ON t TO $owner'));
     await client.end();
     const allow = (allowed: boolean) =>
-      asSuperuser('postgres', `ALTER DATABASE ${String(theirs)} ALLOW_CONNECTIONS ${allowed}`);
+      asSuperuser('postgres', `ALTER DATABASE ${theirs} ALLOW_CONNECTIONS ${String(allowed)}`);
     await allow(false);
     expect(await remove()).toEqual([roles.owner]);
     const holders = await cluster.admin((admin) => describeHolders(admin, [roles.owner, 'none']));

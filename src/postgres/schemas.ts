@@ -129,7 +129,7 @@ export async function revokeOnDatabase(
  * SQL that keeps others from changing a tenant's place until the transaction ends, and fails once its
  * owner role is gone: so a statement whose client was cut off makes nothing after the undo.
  */
-export function lockRole(role: string, marker: string): string {
+function lockRole(role: string, marker: string): string {
   return `COMMENT ON ROLE ${quoteIdentifier(role)} IS ${quoteLiteral(marker)}`;
 }
 

@@ -18,6 +18,7 @@ import { isolationOf } from './isolation/index.ts';
 import { printable } from '../postgres/printable.ts';
 import { servicePlaceOf } from './service-place.ts';
 import { markerPrefix, readMarker, tenantLock } from './names.ts';
+import { emptyGroupRoles } from './group-role.ts';
 import { upgradeRoles } from './role-upgrade.ts';
 import type { PlaceContext, StepServices } from './step.ts';
 import { removeTenantRoles, rolesOf } from './tenant-roles.ts';
@@ -55,6 +56,13 @@ export async function reconcile(
   await failpoints.reach('reconcile:before');
   await upgradeRoles(cluster, options);
   const before = await listRegistered(control, cluster.name, graceSeconds);
+  const shared = before.filter(({ source }) => source === 'SHARED');
+  const { log } = options;
+  await emptyGroupRoles(
+    cluster,
+    shared.map(({ databaseName }) => databaseName),
+    { sharedDatabases: services.sharedDatabases, log, signal },
+  );
   const inventory = await takeInventory(cluster, before, signal);
   await stillMine();
   // Whatever is there was recorded before it was made: what is not recorded now, is nobody's.

@@ -30,7 +30,7 @@ async function expectWhole(batchId: string, count: number): Promise<void> {
     const traces = await tracesOf(world, operation!.id);
     expect(traces).toMatchObject({ status: 'ACTIVE', apiKeys: 1, openJobs: 0, secrets: null });
     expect(traces.places).toHaveLength(1);
-    expect(traces.roles).toHaveLength(2);
+    expect(traces.roles).toHaveLength(3);
   }
 }
 

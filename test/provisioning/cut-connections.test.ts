@@ -192,14 +192,19 @@ describe('the connection is cut in the midst of', () => {
   });
 
   test('CREATE SCHEMA: it is tried again', async () => {
-    const [shared] = await world.query<{ id: string }>(
-      'SELECT id FROM control_plane.shared_databases WHERE database_name = $1',
-      [world.sharedDatabase],
-    );
     blocker = new pg.Client(world.controlUrl);
     await blocker.connect();
-    await blocker.query(
-      `BEGIN; COMMENT ON DATABASE "${world.sharedDatabase}" IS 'tenantry:1:shared:${shared!.id}'`,
+    failpoints.at(
+      'create_schema:before',
+      once(async () => {
+        const [row] = await world.query<{ owner: string; marker: string }>(
+          `SELECT rolname AS owner, shobj_description(r.oid, 'pg_authid') AS marker
+           FROM control_plane.tenant_databases JOIN pg_roles r ON rolname = owner_role
+           WHERE status = 'PENDING'`,
+        );
+        const { marker, owner } = row!;
+        await blocker.query(`BEGIN; COMMENT ON ROLE "${owner}" IS '${marker}'`);
+      }),
     );
     const making = makeTenant(gateway, { name: 'Cut schema', isolation: 'SCHEMA' });
     await cutHeldUp('CREATE SCHEMA');
@@ -213,6 +218,6 @@ describe('the connection is cut in the midst of', () => {
     expect(rows).toContainEqual(expect.objectContaining({ step: retried, status: 'RETRYING' }));
     const traces = await tracesOf(world, made.operation.id);
     expect(traces.places).toHaveLength(1);
-    expect(traces.roles).toHaveLength(2);
+    expect(traces.roles).toHaveLength(3);
   }
 });

@@ -97,7 +97,7 @@ test.each(['create_role', 'create_database', 'verify_connection', 'activate'])(
     expect(await auditOf(tenantId)).toEqual(['createTenant', 'activateTenant']);
     const traces = await tracesOf(world, id);
     expect(traces.places).toHaveLength(1);
-    expect(traces.roles).toHaveLength(2);
+    expect(traces.roles).toHaveLength(3);
     await other.close();
   },
 );

@@ -181,6 +181,6 @@ test.each(isolations)(
     const url = new URL(await connectionString(world, tenant.id));
     url.pathname = new URL(world.controlUrl).pathname;
     await expect(new pg.Client(url.href).connect()).rejects.toMatchObject({ code: '42501' });
-    expect((await tracesOf(world, operation.id)).roles).toHaveLength(2);
+    expect((await tracesOf(world, operation.id)).roles).toHaveLength(3);
   },
 );

@@ -50,7 +50,7 @@ describe.for(isolations)('a scheduled creation, $isolation', ({ createStep, isol
       const traces = await tracesOf(world, operation.id);
       expect(traces).toMatchObject({ apiKeys: 1, openJobs: 0, secrets: null });
       expect(traces.places).toHaveLength(1);
-      expect(traces.roles).toHaveLength(2);
+      expect(traces.roles).toHaveLength(3);
     },
   );
 });

@@ -149,7 +149,7 @@ describe.each(isolations)('$isolation', ({ isolation, named, createStep }) => {
         const made = await makeTenant(gateway, input());
         const traces = await tracesOf(world, made.operation.id);
         expect(traces.places).toEqual([placeOf(made)]);
-        expect(traces.roles).toHaveLength(2);
+        expect(traces.roles).toHaveLength(3);
       },
     );
   });

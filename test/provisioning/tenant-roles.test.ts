@@ -29,7 +29,7 @@ describe.each([
     ({ databaseName } = made.tenant.database);
   });
 
-  test('takes every right on the database from PUBLIC and gives the owner role its own', async () => {
+  test('takes every right on the database from PUBLIC and gives it to the owner role, or its group', async () => {
     const rights = await world.query<{ right: string }>(
       `SELECT coalesce(grantee.rolname, 'PUBLIC') || ' ' || acl.privilege_type
                 || CASE WHEN acl.is_grantable THEN ' grantable' ELSE '' END AS right
@@ -39,12 +39,9 @@ describe.each([
       [databaseName],
     );
     const owner = `own_${made.tenant.id.replaceAll('-', '_')}`;
-    // Those of others in a shared database are theirs.
-    const others = (right: string) =>
-      inSchema && right.startsWith('own_') && !right.startsWith(owner);
-    expect(rights.map((row) => row.right).filter((right) => !others(right))).toEqual(
+    expect(rights.map((row) => row.right)).toEqual(
       inSchema
-        ? [`${owner} CONNECT`, `${owner} TEMPORARY`]
+        ? [`${await group()} CONNECT`, `${await group()} TEMPORARY`]
         : [`${owner} CONNECT`, `${owner} CREATE`, `${owner} TEMPORARY`],
     );
   });
@@ -60,7 +57,12 @@ describe.each([
       rolinherit: true,
     };
     const [owner, login] = flags;
-    expect(owner).toMatchObject({ ...none, rolcanlogin: false, memberOf: [], rolconfig: null });
+    expect(owner).toMatchObject({
+      ...none,
+      rolcanlogin: false,
+      memberOf: inSchema ? [await group()] : [],
+      rolconfig: null,
+    });
     expect(login).toMatchObject({
       ...none,
       rolcanlogin: true,
@@ -71,9 +73,7 @@ describe.each([
     expect(login?.rolconfig?.toSorted()).toEqual([
       'idle_in_transaction_session_timeout=10min',
       `role=${owner?.rolname ?? ''}`,
-      ...(schemaName === null
-        ? []
-        : [`search_path=${schemaName === 'Roles_2' ? '"Roles_2"' : schemaName}`]),
+      `search_path=${schemaName === 'Roles_2' ? '"Roles_2"' : (schemaName ?? 'public')}, extensions`,
       'statement_timeout=54321',
     ]);
     const [login2] = await world.query<{ verifier: string }>(
@@ -126,6 +126,14 @@ interface RoleRow {
   readonly rolname: string;
   readonly rolcanlogin: boolean;
   readonly rolconfig: readonly string[] | null;
+}
+
+/** The group that may connect to the shared database. */
+async function group(): Promise<string> {
+  const [row] = await world.query<{ name: string }>(
+    'SELECT group_role AS name FROM control_plane.shared_databases',
+  );
+  return row!.name;
 }
 
 /** The owner role and the login role, in this order. */

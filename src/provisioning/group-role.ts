@@ -1,0 +1,39 @@
+import type { Logger } from 'pino';
+import type { Cluster } from '../postgres/cluster.ts';
+import { dropOwnedBy } from '../postgres/drop-owned.ts';
+import type { SharedDatabases } from './shared-databases.ts';
+
+/**
+ * Drops what the group role of each shared database came to own. Before PostgreSQL 16 every member of a
+ * group can work as the group, and leave tables, large objects and prepared transactions behind that are
+ * nobody's; later versions are told that a member cannot. What another session holds locked is dropped in a
+ * later turn.
+ */
+export async function emptyGroupRoles(
+  cluster: Cluster,
+  databases: readonly string[],
+  options: {
+    readonly sharedDatabases: SharedDatabases;
+    readonly log: Logger;
+    readonly signal: AbortSignal;
+  },
+): Promise<void> {
+  const { log, sharedDatabases, signal } = options;
+  for (const database of databases) {
+    try {
+      const shared = await sharedDatabases.current(cluster, database);
+      if (shared === null) continue;
+      const role = shared.groupRole;
+      const dropped = await cluster.inSharedDatabase(
+        database,
+        async (client) =>
+          client.serverVersion < 16 && (await dropOwnedBy(client, { database, role })),
+        signal,
+      );
+      if (dropped) log.warn({ database, role }, 'dropped what the group of all tenants owned');
+    } catch (error) {
+      signal.throwIfAborted();
+      log.warn({ err: error, database }, 'what the group of all tenants owns could not be dropped');
+    }
+  }
+}

@@ -9,8 +9,8 @@ export default defineConfig({
   resolve: { alias: [{ find: /^graphql$/, replacement: graphql }] },
   test: {
     include: ['test/**/*.test.ts'],
-    // npm run test:browser, npm run test:faults
-    exclude: [...configDefaults.exclude, 'test/browser/**', 'test/faults/**'],
+    // npm run test:browser, test:faults, test:hostile
+    exclude: [...configDefaults.exclude, 'test/browser/**', 'test/faults/**', 'test/hostile/**'],
     globalSetup: 'test/global-setup.ts',
     pool: 'forks',
     // Each file has databases of its own on the one server; more workers only make them wait on it.

@@ -71,36 +71,30 @@ export interface WorldOptions {
   readonly admin?: 'superuser' | 'limited';
   /** Superuser's connection string of a server of its own; its control plane is empty, too. */
   readonly serverUrl?: string;
+  /** A control plane that is there already, in place of a new one. */
+  readonly existing?: ExistingControlPlane;
+}
+
+export interface ExistingControlPlane {
+  readonly database: string;
+  readonly sharedDatabase: string;
+  readonly encryptionKey: string;
+  /** The admin, who owns it. */
+  readonly role: string;
+  readonly password: string;
 }
 
 /** Clones the migrated control plane; call it in `beforeAll`, and `close` in `afterAll`. */
 export async function createWorld({
   admin = 'superuser',
   serverUrl = inject('serverUrl'),
+  existing,
 }: WorldOptions = {}): Promise<World> {
-  const isShared = serverUrl === inject('serverUrl');
-  const suffix = randomBytes(6).toString('hex');
-  const database = `test_control_${suffix}`;
-  const sharedDatabase = `test_shared_${suffix}`;
-  const limited = admin === 'limited' ? `test_admin_${suffix}` : null;
-  await onServer(serverUrl, async (client) => {
-    if (limited === null) {
-      const template = isShared ? inject('controlTemplate') : 'template1';
-      await client.query(`CREATE DATABASE ${database} TEMPLATE ${template}`);
-      return;
-    }
-    await client.query(`CREATE ROLE ${limited} LOGIN CREATEDB CREATEROLE PASSWORD '${suffix}'`);
-    await client.query(`CREATE DATABASE ${database} OWNER ${limited}`);
-  });
+  const controlPlane = existing ?? (await makeControlPlane(serverUrl, admin));
+  const { database, encryptionKey, password, role, sharedDatabase } = controlPlane;
   const superuserUrl = withDatabase(serverUrl, database);
-  const controlUrl = limited === null ? superuserUrl : withLogin(superuserUrl, limited, suffix);
-  if (limited === null && isShared) {
-    // A copy of a control plane would take what the others make for its own.
-    await onServer(superuserUrl, (client) =>
-      client.query('UPDATE control_plane.installation SET id = gen_random_uuid()'),
-    );
-  }
-  const encryptionKey = generateEncryptionKey();
+  const asItself = existing === undefined && admin === 'superuser';
+  const controlUrl = asItself ? superuserUrl : withLogin(superuserUrl, role, password);
   const gateways = new Set<TestGateway>();
   const pool = new pg.Pool({ connectionString: superuserUrl, max: 2, application_name: 'test' });
   // The server may end a session before it has heard that it should end.
@@ -210,11 +204,39 @@ export async function createWorld({
           }
           for (const name of made.roles) await client.query(`DROP ROLE IF EXISTS "${name}"`);
           await client.query(`DROP DATABASE ${database} WITH (FORCE)`);
-          if (limited !== null) await client.query(`DROP ROLE ${limited}`);
+          await client.query(`DROP ROLE IF EXISTS ${role}`);
         });
       }
     },
   };
+}
+
+async function makeControlPlane(
+  serverUrl: string,
+  admin: 'superuser' | 'limited',
+): Promise<ExistingControlPlane> {
+  const isShared = serverUrl === inject('serverUrl');
+  const suffix = randomBytes(6).toString('hex');
+  const database = `test_control_${suffix}`;
+  const role = `test_admin_${suffix}`;
+  await onServer(serverUrl, async (client) => {
+    if (admin === 'superuser') {
+      const template = isShared ? inject('controlTemplate') : 'template1';
+      await client.query(`CREATE DATABASE ${database} TEMPLATE ${template}`);
+      return;
+    }
+    await client.query(`CREATE ROLE ${role} LOGIN CREATEDB CREATEROLE PASSWORD '${suffix}'`);
+    await client.query(`CREATE DATABASE ${database} OWNER ${role}`);
+  });
+  if (admin === 'superuser' && isShared) {
+    // A copy of a control plane would take what the others make for its own.
+    await onServer(withDatabase(serverUrl, database), (client) =>
+      client.query('UPDATE control_plane.installation SET id = gen_random_uuid()'),
+    );
+  }
+  const sharedDatabase = `test_shared_${suffix}`;
+  const encryptionKey = generateEncryptionKey();
+  return { database, sharedDatabase, encryptionKey, role, password: suffix };
 }
 
 async function request(url: string, init: RequestInit): Promise<Answer> {
@@ -266,7 +288,9 @@ async function everythingMade(pool: pg.Pool): Promise<Leftovers> {
         UNION SELECT 'svc_' || replace(id::text, '-', '_') FROM (
           SELECT tenant_id AS id FROM control_plane.tenant_databases
           UNION SELECT id FROM control_plane.standbys) places
-        UNION SELECT group_role FROM control_plane.shared_databases)`,
+        -- Another control plane of the server may have one of this name.
+        UNION SELECT group_role FROM control_plane.shared_databases JOIN pg_roles r
+          ON rolname = group_role AND shobj_description(r.oid, 'pg_authid') LIKE '%:' || id)`,
   );
   return {
     databases: databases.rows.map((row) => row.name),

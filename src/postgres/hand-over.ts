@@ -121,6 +121,9 @@ const objectKinds: Readonly<Record<string, string>> = {
   L: 'LARGE OBJECTS',
 };
 
+/** What everybody may do with new objects of a kind as long as no default privileges say otherwise. */
+const rightsOfAll: Readonly<Record<string, string>> = { f: 'EXECUTE', T: 'USAGE' };
+
 interface DefaultPrivileges {
   readonly kind: string;
   /** Null: everywhere. */
@@ -170,6 +173,29 @@ async function moveDefaultPrivileges(
       );
     }
   }
-  // Nothing else of it is left in this database that this could drop.
-  await client.query(`DROP OWNED BY ${quoteIdentifier(from)}`);
+  for (const privileges of rows) await clearDefaultPrivileges(client, from, privileges);
+}
+
+/**
+ * Sets default privileges back to what a new role has, which removes their entry. DROP OWNED would do it at
+ * once, and take the role's rights on other databases with it.
+ */
+async function clearDefaultPrivileges(
+  client: pg.ClientBase,
+  role: string,
+  { grants, kind, schema }: DefaultPrivileges,
+): Promise<void> {
+  const objects = objectKinds[kind] ?? '';
+  const place = schema === null ? '' : `IN SCHEMA ${quoteIdentifier(schema)}`;
+  const alter = `ALTER DEFAULT PRIVILEGES FOR ROLE ${quoteIdentifier(role)} ${place}`;
+  const grantees = new Set(grants.map(({ grantee }) => grantee));
+  for (const grantee of grantees) {
+    await client.query(
+      `${alter} REVOKE ALL ON ${objects} FROM ${grantee === null ? 'PUBLIC' : quoteIdentifier(grantee)}`,
+    );
+  }
+  if (schema !== null) return;
+  await client.query(`${alter} GRANT ALL ON ${objects} TO ${quoteIdentifier(role)}`);
+  const forAll = rightsOfAll[kind];
+  if (forAll !== undefined) await client.query(`${alter} GRANT ${forAll} ON ${objects} TO PUBLIC`);
 }

@@ -110,14 +110,25 @@ export function joinGroup(
   return `GRANT ${quoteIdentifier(group)} TO ${quoteIdentifier(owner)}${options}`;
 }
 
-/** Takes from roles what they were given on a database of the admin's. */
-export async function revokeOnDatabase(
+/**
+ * Takes from members of a group what they were given on a database of the admin's: the group has it.
+ */
+export async function leaveToGroup(
   client: pg.ClientBase,
-  database: string,
-  roles: readonly string[],
+  { database, group }: { readonly database: string; readonly group: string },
 ): Promise<void> {
+  const { rows } = await client.query<{ member: string }>(
+    `SELECT DISTINCT pg_catalog.pg_get_userbyid(acl.grantee)::pg_catalog.text AS member
+     FROM pg_catalog.pg_database db CROSS JOIN pg_catalog.aclexplode(db.datacl) AS acl
+     JOIN pg_catalog.pg_auth_members m ON m.member = acl.grantee
+     JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
+     WHERE db.datname = $1 AND g.rolname = $2 AND acl.grantee <> db.datdba`,
+    [database, group],
+  );
+  if (rows.length === 0) return;
   await client.query(
-    `REVOKE ALL ON DATABASE ${quoteIdentifier(database)} FROM ${roles.map(quoteIdentifier).join(', ')}`,
+    `REVOKE ALL ON DATABASE ${quoteIdentifier(database)}
+     FROM ${rows.map(({ member }) => quoteIdentifier(member)).join(', ')}`,
   );
 }
 

@@ -1,15 +1,16 @@
 import type { Logger } from 'pino';
 import type { Cluster } from '../postgres/cluster.ts';
 import { dropOwnedBy } from '../postgres/drop-owned.ts';
+import { leaveToGroup } from '../postgres/schemas.ts';
 import type { SharedDatabases } from './shared-databases.ts';
 
 /**
- * Drops what the group role of each shared database came to own. Before PostgreSQL 16 every member of a
- * group can work as the group, and leave tables, large objects and prepared transactions behind that are
- * nobody's; later versions are told that a member cannot. What another session holds locked is dropped in a
- * later turn.
+ * Sees to it that the right to connect to each shared database is the group's alone, which older versions
+ * gave to each tenant, and drops what the group came to own. Before PostgreSQL 16 every member of a group
+ * can work as the group, and leave tables, large objects and prepared transactions behind that are nobody's;
+ * later versions are told that a member cannot. What another session holds locked is dropped in a later turn.
  */
-export async function emptyGroupRoles(
+export async function tidyGroupRoles(
   cluster: Cluster,
   databases: readonly string[],
   options: {
@@ -24,6 +25,7 @@ export async function emptyGroupRoles(
       const shared = await sharedDatabases.current(cluster, database);
       if (shared === null) continue;
       const role = shared.groupRole;
+      await cluster.admin((client) => leaveToGroup(client, { database, group: role }), signal);
       const dropped = await cluster.inSharedDatabase(
         database,
         async (client) =>
@@ -33,7 +35,7 @@ export async function emptyGroupRoles(
       if (dropped) log.warn({ database, role }, 'dropped what the group of all tenants owned');
     } catch (error) {
       signal.throwIfAborted();
-      log.warn({ err: error, database }, 'what the group of all tenants owns could not be dropped');
+      log.warn({ err: error, database }, 'the group of all tenants could not be tidied up');
     }
   }
 }

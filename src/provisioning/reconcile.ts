@@ -18,7 +18,7 @@ import { isolationOf } from './isolation/index.ts';
 import { printable } from '../postgres/printable.ts';
 import { servicePlaceOf } from './service-place.ts';
 import { markerPrefix, readMarker, tenantLock } from './names.ts';
-import { emptyGroupRoles } from './group-role.ts';
+import { tidyGroupRoles } from './group-role.ts';
 import { upgradeRoles } from './role-upgrade.ts';
 import type { PlaceContext, StepServices } from './step.ts';
 import { removeTenantRoles, rolesOf } from './tenant-roles.ts';
@@ -58,7 +58,7 @@ export async function reconcile(
   const before = await listRegistered(control, cluster.name, graceSeconds);
   const shared = before.filter(({ source }) => source === 'SHARED');
   const { log } = options;
-  await emptyGroupRoles(
+  await tidyGroupRoles(
     cluster,
     shared.map(({ databaseName }) => databaseName),
     { sharedDatabases: services.sharedDatabases, log, signal },

@@ -6,7 +6,7 @@ import {
 } from '../control/tenant-databases.ts';
 import type { Cluster } from '../postgres/cluster.ts';
 import { createServiceLogin, markerOf } from '../postgres/roles.ts';
-import { joinGroup, revokeOnDatabase, setSearchPath } from '../postgres/schemas.ts';
+import { joinGroup, setSearchPath } from '../postgres/schemas.ts';
 import { searchPathOf, serviceRoleName, tenantLock } from './names.ts';
 import type { StepServices } from './step.ts';
 import { takeOverFromTemplates } from './tenant-migrations.ts';
@@ -33,16 +33,12 @@ export async function upgradeRoles(cluster: Cluster, options: RoleUpgradeOptions
   let outdated: OutdatedRoles[];
   do {
     outdated = await listOutdatedRoles(services.control, cluster.name, { after, limit: batchSize });
-    const upgraded: OutdatedRoles[] = [];
+    const upgraded: string[] = [];
     for (const database of outdated) {
       signal.throwIfAborted();
-      if (await upgrade(cluster, database, options)) upgraded.push(database);
+      if (await upgrade(cluster, database, options)) upgraded.push(database.tenantId);
     }
-    await leaveSharedDatabases(cluster, upgraded, signal);
-    await recordRoleLayout(
-      services.control,
-      upgraded.map(({ tenantId }) => tenantId),
-    );
+    await recordRoleLayout(services.control, upgraded);
     await stillMine();
     after = outdated.at(-1)?.tenantId ?? null;
   } while (outdated.length === batchSize);
@@ -79,18 +75,5 @@ async function upgrade(
     signal.throwIfAborted();
     log.warn({ err: error, tenantId }, 'the roles of a tenant could not be brought up to date');
     return false;
-  }
-}
-
-/** Takes the rights of its own that each tenant had on a shared database: the group has them now. */
-async function leaveSharedDatabases(
-  cluster: Cluster,
-  upgraded: readonly OutdatedRoles[],
-  signal: AbortSignal,
-): Promise<void> {
-  const shared = upgraded.filter(({ isolation }) => isolation === 'SCHEMA');
-  for (const [name, tenants] of Map.groupBy(shared, ({ databaseName }) => databaseName)) {
-    const owners = tenants.map(({ ownerRole }) => ownerRole);
-    await cluster.admin((client) => revokeOnDatabase(client, name, owners), signal);
   }
 }

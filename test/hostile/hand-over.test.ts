@@ -3,9 +3,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findUnmovable } from '../../src/postgres/hand-over.ts';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
 import { freshName, openAdmin } from '../postgres/admin.ts';
-import { isolations } from './isolations.ts';
-import { makeMigrationFolder, type MigrationFolder } from './migration-folders.ts';
-import { asTenant, makeTenant } from './tenants.ts';
+import { isolations } from '../provisioning/isolations.ts';
+import { makeMigrationFolder, type MigrationFolder } from '../provisioning/migration-folders.ts';
+import { asTenant, makeTenant } from '../provisioning/tenants.ts';
 
 /** What an ordinary migration may leave behind that is more than an owner. */
 const everything = `

@@ -4,7 +4,7 @@ import { closeLogins } from '../../src/postgres/close-logins.ts';
 import type { AdminClient } from '../../src/postgres/roles.ts';
 import { startingBackends, terminateSessions } from '../../src/postgres/terminate-sessions.ts';
 import { withDatabase, withLogin } from '../control-template.ts';
-import { freshName, openAdmin } from './admin.ts';
+import { freshName, openAdmin } from '../postgres/admin.ts';
 import { runUninterruptibly } from './uninterruptible.ts';
 
 let superuser: pg.Client & AdminClient;

@@ -44,6 +44,8 @@ describe.each(['superuser', 'limited'] as const)('removeRoles, as a %s', (kind) 
       `CREATE ROLE ${adminRole} LOGIN ${kind === 'superuser' ? 'SUPERUSER' : ''} CREATEDB CREATEROLE
        PASSWORD 'secret'`,
     );
+    // A control plane of this server closes it to PUBLIC.
+    await asSuperuser('postgres', `GRANT CONNECT ON DATABASE postgres TO ${adminRole}`);
     cluster = openCluster({
       name: 'test',
       url: withLogin(withDatabase(inject('serverUrl'), 'postgres'), adminRole, 'secret'),
@@ -72,6 +74,7 @@ describe.each(['superuser', 'limited'] as const)('removeRoles, as a %s', (kind) 
       await asSuperuser('postgres', `DROP DATABASE IF EXISTS ${database} WITH (FORCE)`);
     }
     await asSuperuser('postgres', `DROP ROLE ${neighbour.login}, ${neighbour.owner}`);
+    await asSuperuser('postgres', `REVOKE ALL ON DATABASE postgres FROM ${adminRole}`);
     await asSuperuser('postgres', `DROP ROLE ${adminRole}`);
   });
 

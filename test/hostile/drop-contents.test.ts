@@ -4,7 +4,7 @@ import { releaseRoles } from '../../src/postgres/release-roles.ts';
 import type { AdminClient } from '../../src/postgres/roles.ts';
 import { createSchema, dropSchema, findSchema } from '../../src/postgres/schemas.ts';
 import { withDatabase, withLogin } from '../control-template.ts';
-import { freshName, openAdmin } from './admin.ts';
+import { freshName, openAdmin } from '../postgres/admin.ts';
 import { hostileContents } from './hostile-contents.ts';
 
 type Session = pg.Client & AdminClient;

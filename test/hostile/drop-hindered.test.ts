@@ -4,8 +4,8 @@ import { createClosedDatabase, dropDatabase, findDatabase } from '../../src/post
 import type { AdminClient } from '../../src/postgres/roles.ts';
 import { createSchema, dropSchema, findSchema } from '../../src/postgres/schemas.ts';
 import { withDatabase, withLogin } from '../control-template.ts';
-import { freshName } from './admin.ts';
-import { cleanUp, freshDirectory, start } from './embedded/world.ts';
+import { freshName } from '../postgres/admin.ts';
+import { cleanUp, freshDirectory, start } from '../postgres/embedded/world.ts';
 import { hostileContents } from './hostile-contents.ts';
 
 type Session = pg.Client & AdminClient;

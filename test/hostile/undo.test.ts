@@ -2,12 +2,12 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { withDatabase, withLogin } from '../control-template.ts';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
-import { hostileContents } from '../postgres/hostile-contents.ts';
-import { scriptFailpoints } from './failpoints.ts';
-import { isolations } from './isolations.ts';
-import { makeMigrationFolder, requiredTables } from './migration-folders.ts';
-import { createTenant, makeTenant, connectionString } from './tenants.ts';
-import { expectNothingLeft, tracesOf } from './traces.ts';
+import { hostileContents } from './hostile-contents.ts';
+import { scriptFailpoints } from '../provisioning/failpoints.ts';
+import { isolations } from '../provisioning/isolations.ts';
+import { makeMigrationFolder, requiredTables } from '../provisioning/migration-folders.ts';
+import { createTenant, makeTenant, connectionString } from '../provisioning/tenants.ts';
+import { expectNothingLeft, tracesOf } from '../provisioning/traces.ts';
 
 interface Finding {
   readonly kind: string;

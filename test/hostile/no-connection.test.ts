@@ -2,11 +2,11 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { withLogin } from '../control-template.ts';
 import { createWorld, type TestGateway, type World } from '../harness.ts';
-import { createBatch } from './batches.ts';
-import { isolations } from './isolations.ts';
-import { clusters, readiness, useSecondServer } from './second-server.ts';
-import { connectionString, createTenant, makeTenant } from './tenants.ts';
-import { expectNothingLeft } from './traces.ts';
+import { createBatch } from '../provisioning/batches.ts';
+import { isolations } from '../provisioning/isolations.ts';
+import { clusters, readiness, useSecondServer } from '../provisioning/second-server.ts';
+import { connectionString, createTenant, makeTenant } from '../provisioning/tenants.ts';
+import { expectNothingLeft } from '../provisioning/traces.ts';
 
 // As PostgreSQL 15 has it: nothing is reserved for an admin that is no superuser.
 const second = useSecondServer(['max_connections=40', 'reserved_connections=0']);

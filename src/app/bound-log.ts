@@ -1,4 +1,5 @@
 import pino, { type Logger } from 'pino';
+import { printable } from '../postgres/printable.ts';
 
 /** Characters of a text in a log line: much of what is logged has the length that a client gives it. */
 const maxText = 1_000;
@@ -8,7 +9,10 @@ const maxStack = 8_000;
 const maxEntries = 50;
 const maxDepth = 5;
 
-/** Derives a logger that cuts whatever is long, so that no client can fill the log with a few requests. */
+/**
+ * Derives a logger that cuts whatever is long, so that no client can fill the log with a few requests, and
+ * writes out what would move the cursor of a terminal: what a tenant's database says is in it as well.
+ */
 export function boundLog(log: Logger): Logger {
   return log.child(
     {},
@@ -25,7 +29,7 @@ function boundFields(fields: object, depth: number): Record<string, unknown> {
     entries.map(([name, value]: [string, unknown]) => [
       cut(name, maxText),
       name === 'stack' && typeof value === 'string'
-        ? cut(value, maxStack)
+        ? cut(value, maxStack, printableLines)
         : bound(value, depth + 1),
     ]),
   );
@@ -43,6 +47,11 @@ function bound(value: unknown, depth: number): unknown {
 }
 
 /** Tells how long a text was, so that nobody takes what is left for all of it. */
-function cut(text: string, most: number): string {
-  return text.length <= most ? text : `${text.slice(0, most)}… (${text.length} characters)`;
+function cut(text: string, most: number, show = printable): string {
+  const shown = show(text.slice(0, most));
+  return text.length <= most ? shown : `${shown}… (${text.length} characters)`;
+}
+
+function printableLines(text: string): string {
+  return text.split('\n').map(printable).join('\n');
 }

@@ -250,9 +250,10 @@ export async function schemaSize(client: pg.ClientBase, name: string): Promise<n
   // To be measured, a table is locked; one that its tenant alters must not hold up whoever asks.
   await client.query(`SET lock_timeout = '1s'`);
   const { rows } = await client.query<{ size: string }>(
-    `SELECT (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c
-             WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'm', 'S'))::text AS size
-     FROM pg_namespace n WHERE n.nspname = $1`,
+    `SELECT (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid)), 0)
+             FROM pg_catalog.pg_class c
+             WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'm', 'S'))::pg_catalog.text AS size
+     FROM pg_catalog.pg_namespace n WHERE n.nspname = $1`,
     [name],
   );
   return rows[0] === undefined ? null : Number(rows[0].size);

@@ -97,7 +97,8 @@ function placeOf({ host, port }: pg.ClientConfig): string {
 }
 
 /** SQL that gives every server that runs a text of its own, in microseconds. */
-export const serverIdentity = 'extract(epoch FROM pg_postmaster_start_time())::pg_catalog.text';
+export const serverIdentity =
+  'extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text';
 
 const noAnswer = { version: 0, readOnly: false, identity: '' };
 

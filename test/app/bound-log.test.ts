@@ -55,6 +55,16 @@ describe('a bounded logger', () => {
     });
   });
 
+  test('writes out what would move the cursor of a terminal, wherever it stands', () => {
+    const { log, lines } = logger();
+    const red = '\u001b[31m\u009b2J\u202e\u0007';
+    const cause = Object.assign(new Error(red), { detail: red });
+    const err = Object.assign(new Error(red, { cause }), { table: red, list: [red] });
+    log.error({ err, [red]: red, deep: { a: { b: red } } }, 'm');
+    expect(lines[0]).not.toMatch(/[\u0080-\u009f\u202e]|\\u00(1b|07)/i);
+    expect(lines[0]).toContain(String.raw`\\u{1b}[31m\\u{9b}2J\\u{202e}`);
+  });
+
   test('tells all of a usual error, its stack and its cause', () => {
     const { log, lines } = logger();
     const cause = Object.assign(new Error('the cause'), { code: '57P01' });

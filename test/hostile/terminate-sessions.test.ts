@@ -23,6 +23,8 @@ beforeAll(async () => {
   database = freshName('db');
   await superuser.query(`CREATE DATABASE ${database}`);
   await superuser.query(`CREATE ROLE ${limitedName} LOGIN CREATEDB CREATEROLE PASSWORD 'known'`);
+  // A control plane of this server closes it to PUBLIC.
+  await superuser.query(`GRANT CONNECT ON DATABASE postgres TO ${limitedName}`);
   const client = new pg.Client(withLogin(inject('serverUrl'), limitedName, 'known'));
   await client.connect();
   limited = Object.assign(client, {
@@ -33,6 +35,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await limited.end();
   await superuser.query(`DROP DATABASE ${database}`);
+  await superuser.query(`REVOKE CONNECT ON DATABASE postgres FROM ${limitedName}`);
   await superuser.query(`DROP ROLE ${limitedName}`);
   await superuser.end();
 });

@@ -54,8 +54,16 @@ export async function explainHindrance(
   error: unknown,
 ): Promise<unknown> {
   const code = codeOf(error);
-  if (code !== errorCodes.objectInUse && code !== errorCodes.insufficientPrivilege) return error;
-  const hindrances = await listHindrances(client, database);
+  const known: readonly (string | undefined)[] = [
+    errorCodes.objectInUse,
+    errorCodes.insufficientPrivilege,
+    errorCodes.lockNotAvailable,
+  ];
+  if (!known.includes(code)) return error;
+  const hindrances =
+    code === errorCodes.lockNotAvailable
+      ? await listLockHolders(client, database)
+      : await listHindrances(client, database);
   if (hindrances.length === 0) return error;
   const message = `database ${printableName(database)} cannot be dropped: ${hindrances.join('; ')}`;
   return new PassingError(message, { cause: error });
@@ -63,6 +71,22 @@ export async function explainHindrance(
 
 // More of them say no more.
 const mostNamed = 5;
+
+async function listLockHolders(client: pg.ClientBase, database: string): Promise<string[]> {
+  const { rows } = await client.query<{ pid: number | null }>(
+    `SELECT DISTINCT held.pid FROM pg_catalog.pg_locks held
+     JOIN pg_catalog.pg_database db ON db.oid = held.objid
+     WHERE held.locktype = 'object' AND held.granted AND db.datname = $1
+       AND held.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
+       AND held.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() ORDER BY 1 LIMIT $2`,
+    [database, mostNamed],
+  );
+  return rows.map(({ pid }) =>
+    pid === null
+      ? 'a prepared transaction holds a lock on it (see pg_prepared_xacts)'
+      : `the session with pid ${pid} holds a lock on it`,
+  );
+}
 
 async function listHindrances(client: pg.ClientBase, database: string): Promise<string[]> {
   const prepared = await listPrepared(client, database);

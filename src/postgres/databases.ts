@@ -6,6 +6,7 @@ import {
   type InsideDatabase,
 } from './database-hindrances.ts';
 import { isTransient } from './error-codes.ts';
+import type { WithoutBlockers } from './lock-blockers.ts';
 import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
 import { asMember, type AdminClient } from './roles.ts';
 
@@ -65,7 +66,11 @@ export interface Opening {
   /** Role whose member the owner becomes, to take over what that role owns in it. */
   readonly contentOwner?: string;
   readonly marker: string;
+  /** Runs the transaction, and ends what keeps it waiting; absent: nothing is ended. */
+  readonly withoutBlockers?: WithoutBlockers;
 }
+
+const asItIs: WithoutBlockers = (work) => work();
 
 /**
  * Marks a closed database, takes every right from PUBLIC, gives the owner role its own, renames it,
@@ -74,18 +79,19 @@ export interface Opening {
 export async function openDatabase(client: pg.ClientBase, opening: Opening): Promise<void> {
   const name = quoteIdentifier(opening.name);
   const finalName = quoteIdentifier(opening.finalName);
-  const { contentOwner, owner } = opening;
+  const { contentOwner, owner, withoutBlockers = asItIs } = opening;
   const membership =
     contentOwner === undefined || owner === undefined
       ? ''
       : `GRANT ${quoteIdentifier(contentOwner)} TO ${quoteIdentifier(owner)};`;
-  await client.query(`
+  const statements = `
     COMMENT ON DATABASE ${name} IS ${quoteLiteral(opening.marker)};
     REVOKE ALL ON DATABASE ${name} FROM PUBLIC;
     ${owner === undefined ? '' : `GRANT CONNECT, TEMPORARY, CREATE ON DATABASE ${name} TO ${quoteIdentifier(owner)};`}
     ${membership}
     ${opening.name === opening.finalName ? '' : `ALTER DATABASE ${name} RENAME TO ${finalName};`}
-    ALTER DATABASE ${finalName} ALLOW_CONNECTIONS true`);
+    ALTER DATABASE ${finalName} ALLOW_CONNECTIONS true`;
+  await withoutBlockers(() => client.query(statements));
 }
 
 /** What dropping a database needs to know beside its name. */
@@ -97,6 +103,8 @@ export interface DatabaseDrop {
   readonly roles?: readonly string[];
   /** Absent: what can only be removed from inside, no tenant can have made in it. */
   readonly inside?: InsideDatabase;
+  /** Runs the drop, and ends what keeps it waiting; absent: nothing is ended. */
+  readonly withoutBlockers?: WithoutBlockers;
 }
 
 /**
@@ -109,7 +117,7 @@ export interface DatabaseDrop {
 export async function dropDatabase(
   client: AdminClient,
   name: string,
-  { roles = [], inside }: DatabaseDrop = {},
+  { roles = [], inside, withoutBlockers = asItIs }: DatabaseDrop = {},
 ): Promise<void> {
   const facts = await findDatabase(client, name);
   if (facts === null) return;
@@ -122,7 +130,8 @@ export async function dropDatabase(
     await endSessionsIn(client, name, [...roles, ...(await connectedRoles(client, name))]);
   }
   try {
-    await client.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
+    const statement = `DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`;
+    await withoutBlockers(() => client.query(statement));
   } catch (error) {
     throw await explainHindrance(client, name, error);
   }

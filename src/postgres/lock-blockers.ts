@@ -5,6 +5,7 @@ import {
   type PreparedTransaction,
 } from './prepared-transactions.ts';
 import { asMember, type AdminClient } from './roles.ts';
+import { backendPid } from './session.ts';
 
 /** A session that drops a place, and how to look at what it waits for. */
 export interface BlockerOptions {
@@ -17,6 +18,9 @@ export interface BlockerOptions {
   readonly markerPrefix: string;
 }
 
+/** Runs work, and ends what keeps it waiting. */
+export type WithoutBlockers = <T>(work: () => Promise<T>) => Promise<T>;
+
 const lookEveryMs = 200;
 
 /**
@@ -25,14 +29,13 @@ const lookEveryMs = 200;
  * its own next: a session that comes back stands behind it. Prepared transactions are rolled back
  * once the work has given up the lock.
  */
-export async function withoutBlockersOf({
+export function withoutBlockersOf({
   client,
   database,
   markerPrefix,
   observe,
-}: BlockerOptions): Promise<<T>(work: () => Promise<T>) => Promise<T>> {
-  const { rows } = await client.query<{ pid: number }>('SELECT pg_catalog.pg_backend_pid() AS pid');
-  const pid = rows[0]?.pid ?? 0;
+}: BlockerOptions): WithoutBlockers {
+  const pid = backendPid(client);
 
   return async (work) => {
     let prepared: readonly PreparedTransaction[] = [];

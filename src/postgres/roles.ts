@@ -124,6 +124,21 @@ export async function createMarkedRole(
   return (await markerOf(client, name)) === marker;
 }
 
+/** Name of a role that carries this comment; null: there is none. */
+export async function findMarkedRole(
+  client: pg.ClientBase,
+  marker: string,
+): Promise<string | null> {
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT r.rolname::pg_catalog.text AS name
+     FROM pg_catalog.pg_shdescription d JOIN pg_catalog.pg_roles r ON r.oid = d.objoid
+     WHERE d.classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.description = $1
+     ORDER BY r.oid LIMIT 1`,
+    [marker],
+  );
+  return rows[0]?.name ?? null;
+}
+
 /** The comment on a role; null: it has none, or does not exist. */
 export async function markerOf(client: pg.ClientBase, role: string): Promise<string | null> {
   const { rows } = await client.query<{ marker: string | null }>(
@@ -134,15 +149,25 @@ export async function markerOf(client: pg.ClientBase, role: string): Promise<str
   return rows[0]?.marker ?? null;
 }
 
-/** Lets a service login in with this SCRAM-SHA-256 verifier, until `closeServiceLogin`. */
+/**
+ * Lets a service login in with this SCRAM-SHA-256 verifier, until `closeServiceLogin`. What ran in an earlier
+ * session of it may have changed its settings, so that it could not log in any more: they are as at first.
+ */
 export async function openServiceLogin(
   client: pg.ClientBase,
-  service: string,
+  {
+    database,
+    owner,
+    service,
+  }: { readonly database: string; readonly owner: string; readonly service: string },
   verifier: string,
 ): Promise<void> {
-  await client.query(
-    `ALTER ROLE ${quoteIdentifier(service)} LOGIN PASSWORD ${quoteLiteral(verifier)}`,
-  );
+  const role = quoteIdentifier(service);
+  await client.query(`
+    ALTER ROLE ${role} RESET ALL;
+    ALTER ROLE ${role} IN DATABASE ${quoteIdentifier(database)} RESET ALL;
+    ALTER ROLE ${role} SET role = ${quoteLiteral(owner)};
+    ALTER ROLE ${role} LOGIN PASSWORD ${quoteLiteral(verifier)}`);
 }
 
 /** Takes the right to log in from a service login. Sessions stay: see `terminateSessions`. */

@@ -8,7 +8,7 @@ import {
   whileLocked,
 } from './drop-objects.ts';
 import { quoteIdentifier, quoteLiteral } from './identifiers.ts';
-import { withoutBlockersOf, type BlockerOptions } from './lock-blockers.ts';
+import { withoutBlockersOf, type BlockerOptions, type WithoutBlockers } from './lock-blockers.ts';
 import { listPrepared, rollBackPrepared } from './prepared-transactions.ts';
 import { inTransactionAs, type AdminClient } from './roles.ts';
 
@@ -110,12 +110,29 @@ export function joinGroup(
   return `GRANT ${quoteIdentifier(group)} TO ${quoteIdentifier(owner)}${options}`;
 }
 
+/** Whether a role itself was given CONNECT and TEMPORARY on a database. */
+export async function mayConnect(
+  client: pg.ClientBase,
+  { database, role }: { readonly database: string; readonly role: string },
+): Promise<boolean> {
+  const { rows } = await client.query(
+    `SELECT acl.privilege_type
+     FROM pg_catalog.pg_database db CROSS JOIN pg_catalog.aclexplode(db.datacl) AS acl
+     JOIN pg_catalog.pg_roles r ON r.oid = acl.grantee
+     WHERE db.datname = $1 AND r.rolname = $2
+       AND acl.privilege_type IN ('CONNECT', 'TEMPORARY')`,
+    [database, role],
+  );
+  return rows.length === 2;
+}
+
 /**
  * Takes from members of a group what they were given on a database of the admin's: the group has it.
  */
 export async function leaveToGroup(
   client: pg.ClientBase,
   { database, group }: { readonly database: string; readonly group: string },
+  withoutBlockers: WithoutBlockers,
 ): Promise<void> {
   const { rows } = await client.query<{ member: string }>(
     `SELECT DISTINCT pg_catalog.pg_get_userbyid(acl.grantee)::pg_catalog.text AS member
@@ -126,9 +143,9 @@ export async function leaveToGroup(
     [database, group],
   );
   if (rows.length === 0) return;
-  await client.query(
-    `REVOKE ALL ON DATABASE ${quoteIdentifier(database)}
-     FROM ${rows.map(({ member }) => quoteIdentifier(member)).join(', ')}`,
+  const members = rows.map(({ member }) => quoteIdentifier(member)).join(', ');
+  await withoutBlockers(() =>
+    client.query(`REVOKE ALL ON DATABASE ${quoteIdentifier(database)} FROM ${members}`),
   );
 }
 
@@ -180,7 +197,7 @@ export async function dropSchema(client: AdminClient, place: SchemaDrop): Promis
   const isOurs = async (): Promise<boolean> =>
     (await findSchema(client, name))?.marker?.startsWith(place.markerPrefix) === true;
   await rollBackPrepared(client, await listPrepared(client, database.name, roles));
-  const withoutBlockers = await withoutBlockersOf({
+  const withoutBlockers = withoutBlockersOf({
     client,
     database: database.name,
     observe: place.observe,

@@ -19,14 +19,18 @@ export class AnswerTooLargeError extends Error {
  */
 export function limitBytes(client: pg.ClientBase, maxBytes: number): () => boolean {
   const { connection } = client as unknown as {
-    connection: { stream: NodeJS.EventEmitter & { destroy(): void } };
+    connection: NodeJS.EventEmitter & { stream: NodeJS.EventEmitter & { destroy(): void } };
   };
-  const { stream } = connection;
   let received = 0;
-  stream.on('data', (chunk: Buffer) => {
-    received += chunk.length;
-    if (received > maxBytes) stream.destroy();
-  });
+  const count = (): void => {
+    const { stream } = connection;
+    stream.on('data', (chunk: Buffer) => {
+      received += chunk.length;
+      if (received > maxBytes) stream.destroy();
+    });
+  };
+  count();
+  connection.once('sslconnect', count); // with TLS there is another stream from here on
   return () => received > maxBytes;
 }
 
@@ -74,13 +78,13 @@ export function runSession<T>(
       cutConnection(client);
     };
     signal?.addEventListener('abort', cut, { once: true });
-    let tooLarge = (): boolean => false;
+    // From the first byte: a login's settings are told at the login, and a tenant sets its own.
+    const tooLarge = maxBytes === undefined ? () => false : limitBytes(client, maxBytes);
     try {
       await client.connect().catch((error: unknown) => {
         onConnectError?.(error);
         throw error;
       });
-      if (maxBytes !== undefined) tooLarge = limitBytes(client, maxBytes);
       return await work(client);
     } catch (error) {
       if (tooLarge() && maxBytes !== undefined) throw new AnswerTooLargeError(maxBytes);
@@ -91,6 +95,11 @@ export function runSession<T>(
     }
   }
   return { result: run(), ended: gone.promise };
+}
+
+/** Process id of the server's side of a session, as it said at the login. */
+export function backendPid(client: pg.ClientBase): number {
+  return (client as unknown as { readonly processID: number }).processID;
 }
 
 /** Ends a session, and resolves, and never rejects, when it is gone. */

@@ -1,8 +1,10 @@
 import type { Logger } from 'pino';
 import type { Cluster } from '../postgres/cluster.ts';
 import { dropOwnedBy } from '../postgres/drop-owned.ts';
+import { markerOf } from '../postgres/roles.ts';
 import { leaveToGroup } from '../postgres/schemas.ts';
 import type { SharedDatabases } from './shared-databases.ts';
+import { unblocked } from './unblocked.ts';
 
 /**
  * Sees to it that the right to connect to each shared database is the group's alone, which older versions
@@ -22,10 +24,19 @@ export async function tidyGroupRoles(
   const { log, sharedDatabases, signal } = options;
   for (const database of databases) {
     try {
-      const shared = await sharedDatabases.current(cluster, database);
+      let shared = await sharedDatabases.current(cluster, database);
       if (shared === null) continue;
+      const { groupRole, marker } = shared;
+      if ((await cluster.admin((client) => markerOf(client, groupRole), signal)) !== marker) {
+        sharedDatabases.forget(cluster, database); // an operator renamed or dropped it
+        shared = await sharedDatabases.current(cluster, database);
+        if (shared === null) continue;
+      }
       const role = shared.groupRole;
-      await cluster.admin((client) => leaveToGroup(client, { database, group: role }), signal);
+      await cluster.admin(
+        (client) => leaveToGroup(client, { database, group: role }, unblocked(cluster, client)),
+        signal,
+      );
       const dropped = await cluster.inSharedDatabase(
         database,
         async (client) =>

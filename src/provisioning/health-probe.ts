@@ -129,9 +129,13 @@ async function lookAsService(
 function isRefusal(error: unknown): boolean {
   const code = codeOf(error);
   // node-postgres gives the failures of its own half of the login no code.
-  return code === undefined
-    ? error instanceof Error && error.message.startsWith('SASL')
-    : refusals.has(code);
+  if (code === undefined) return error instanceof Error && error.message.startsWith('SASL');
+  // A library that it is to load and that is not there, say; 57P: the server itself goes down or comes up.
+  return refusals.has(code) || (severityOf(error) === 'FATAL' && !/^(57P|08)/.test(code));
+}
+
+function severityOf(error: unknown): unknown {
+  return error instanceof Error && 'severity' in error ? error.severity : undefined;
 }
 
 const refusals: ReadonlySet<string> = new Set([

@@ -19,6 +19,7 @@ import { printable } from '../postgres/printable.ts';
 import { servicePlaceOf } from './service-place.ts';
 import { markerPrefix, readMarker, tenantLock } from './names.ts';
 import { tidyGroupRoles } from './group-role.ts';
+import { unblocked } from './unblocked.ts';
 import { upgradeRoles } from './role-upgrade.ts';
 import type { PlaceContext, StepServices } from './step.ts';
 import { removeTenantRoles, rolesOf } from './tenant-roles.ts';
@@ -71,12 +72,15 @@ export async function reconcile(
   const byOperation = new Map(remains.map((one) => [one.operationId, one]));
   const comparison = compare(inventory, { before, after, remains: byOperation, installation });
   const dropped = await drop(cluster, comparison, options);
-  const tenants = after.filter(({ source, settled }) => source === 'TENANT' && settled);
-  const looked = ledger(tenants);
-  const versions = await wrongVersions(cluster, looked, services, signal);
+  // Before the ledgers, where tenants can take their time.
   const sessions = await endClosedSessions(cluster, after, signal, () =>
     listServiceUses(control, cluster.name),
   );
+  const tenants = after.filter(
+    ({ mayLogIn, settled, source }) => source === 'TENANT' && settled && mayLogIn !== false,
+  );
+  const looked = ledger(tenants);
+  const versions = await wrongVersions(cluster, looked, services, signal);
   await stillMine();
   const gone = new Set(dropped.map(({ tenantId }) => tenantId));
   const found = comparison.findings.filter(
@@ -196,7 +200,10 @@ async function drop(
     await attempt(remains, async () => {
       await cluster.exclusively(
         tenantLock(remains.tenantId),
-        (client) => dropDatabase(client, name, { roles: rolesOf(remains) }),
+        (client) => {
+          const withoutBlockers = unblocked(cluster, client, signal);
+          return dropDatabase(client, name, { roles: rolesOf(remains), withoutBlockers });
+        },
         signal,
       );
       return true;

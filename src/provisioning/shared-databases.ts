@@ -11,8 +11,10 @@ import {
 } from '../postgres/databases.ts';
 import { codeOf, errorCodes } from '../postgres/error-codes.ts';
 import { identifierFromId, quoteIdentifier } from '../postgres/identifiers.ts';
-import { createMarkedRole, type AdminClient } from '../postgres/roles.ts';
+import { createMarkedRole, findMarkedRole, type AdminClient } from '../postgres/roles.ts';
+import { mayConnect } from '../postgres/schemas.ts';
 import { groupRoleNames, sharedDatabaseMarker } from './names.ts';
+import { unblocked } from './unblocked.ts';
 
 /** A database that holds tenants of SCHEMA isolation. */
 export interface SharedDatabase {
@@ -29,6 +31,8 @@ export interface SharedDatabases {
    * control plane did not make.
    */
   current(cluster: Cluster, name: string): Promise<SharedDatabase | null>;
+  /** Has `current` look anew: something about it is not as it was. */
+  forget(cluster: Cluster, name: string): void;
 }
 
 /** Keeps the shared tenant databases of an instance. */
@@ -52,6 +56,10 @@ export function createSharedDatabases(options: {
       }
       return database;
     },
+
+    forget(cluster, name) {
+      known.delete(`${cluster.name}/${name}`);
+    },
   };
 }
 
@@ -72,7 +80,7 @@ async function ensure(
   // Only the admin gets in before the first tenant has its schema.
   await cluster.inDatabase(name, closePublicSchema);
   const groupRole = await cluster.exclusively(`tenantry:shared:${id}`, (client) =>
-    ensureGroup(control, client, { id, name, marker }),
+    ensureGroup(control, client, { id, name, marker, cluster }),
   );
   return { name, marker, groupRole };
 }
@@ -81,16 +89,21 @@ async function ensure(
 async function ensureGroup(
   control: Knex,
   client: AdminClient,
-  { id, marker, name }: { readonly id: string; readonly marker: string; readonly name: string },
+  plan: Omit<SharedDatabase, 'groupRole'> & { readonly id: string; readonly cluster: Cluster },
 ): Promise<string> {
-  const recorded = await groupRoleOf(control, id);
-  const names = recorded === null ? groupRoleNames(id) : [recorded];
+  const { cluster, id, marker, name } = plan;
+  // An operator may have renamed it.
+  const present = await findMarkedRole(client, marker);
+  const names = present === null ? groupRoleNames(id) : [present];
   for (const role of names) {
     if (!(await createMarkedRole(client, role, marker))) continue;
-    await client.query(
-      `GRANT CONNECT, TEMPORARY ON DATABASE ${quoteIdentifier(name)} TO ${quoteIdentifier(role)}`,
-    );
-    await recordGroupRole(control, id, role);
+    // Not where it has them: even then GRANT waits for whoever has changed the database's rights, and a
+    // tenant can keep a GRANT of its own open that changes nothing.
+    if (!(await mayConnect(client, { database: name, role }))) {
+      const grant = `GRANT CONNECT, TEMPORARY ON DATABASE ${quoteIdentifier(name)} TO ${quoteIdentifier(role)}`;
+      await unblocked(cluster, client)(() => client.query(grant));
+    }
+    if ((await groupRoleOf(control, id)) !== role) await recordGroupRole(control, id, role);
     return role;
   }
   throw new Error(`the role ${names.join(', ')} exists, and this control plane did not create it`);

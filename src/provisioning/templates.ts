@@ -29,6 +29,7 @@ import { createServiceLogin, type AdminClient } from '../postgres/roles.ts';
 import { templateMarker, templateRoles, tenantLock } from './names.ts';
 import { removeRoles } from './role-removal.ts';
 import { migratePlace, takeOverPublicSchema } from './tenant-migrations.ts';
+import { unblocked } from './unblocked.ts';
 import type { ServicePlace, TenantSessions } from './tenant-session.ts';
 
 export interface TemplatesOptions {
@@ -300,7 +301,8 @@ async function drop(
 ): Promise<boolean> {
   const { owner, service } = templateRoles(template.id);
   const roles = [service, owner];
-  await dropDatabase(client, template.databaseName, { roles });
+  const withoutBlockers = unblocked(cluster, client);
+  await dropDatabase(client, template.databaseName, { roles, withoutBlockers });
   const left = await removeRoles({
     cluster,
     roles,

@@ -12,6 +12,7 @@ import {
   openServiceLogin,
 } from '../postgres/roles.ts';
 import { terminateSessions } from '../postgres/terminate-sessions.ts';
+import { backendPid } from '../postgres/session.ts';
 import { generatePassword, scramVerifier } from '../postgres/scram.ts';
 
 /** A tenant's place, as sessions of its service login come to it. */
@@ -123,7 +124,7 @@ export function createTenantSessions(control: Knex): TenantSessions {
         ),
         async connected(client) {
           // Recorded first: once it is closed, whoever finds the session ends it unless it is known.
-          await keep(processIdOf(client));
+          await keep(backendPid(client));
           await close();
           signal.throwIfAborted();
         },
@@ -178,15 +179,11 @@ async function openLogin(
   verifier: string,
 ): Promise<void> {
   try {
-    await openServiceLogin(client, place.service, verifier);
+    await openServiceLogin(client, place, verifier);
   } catch (error) {
     if (codeOf(error) !== errorCodes.undefinedObject) throw error;
     const marker = place.marker ?? (await markerOf(client, place.owner)) ?? '';
     await createServiceLogin(client, place, { lock: place.lock, marker });
-    await openServiceLogin(client, place.service, verifier);
+    await openServiceLogin(client, place, verifier);
   }
-}
-
-function processIdOf(client: pg.ClientBase): number {
-  return (client as unknown as { readonly processID: number }).processID;
 }

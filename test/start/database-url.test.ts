@@ -40,10 +40,11 @@ async function startOldServer(): Promise<Server> {
   const proxy = createServer((client) => {
     const server = connect(Number(port), hostname);
     client.pipe(server);
-    server.on('data', (data) => {
-      // The row of three columns, of which the first has two characters.
-      const answer = data.toString('latin1').replace(/(\0\x03\0{3}\x02)\d\d/, '$114');
-      client.write(answer, 'latin1');
+    server.on('data', (data: Buffer) => {
+      // The row of three columns, of which the first has two characters: the version.
+      const at = data.indexOf(Buffer.from([0, 3, 0, 0, 0, 2]));
+      if (at >= 0) data.write('14', at + 6);
+      client.write(data);
     });
     for (const [one, other] of [
       [client, server],

@@ -21,6 +21,7 @@ import {
 } from '../names.ts';
 import { StepFailure, type PlaceContext } from '../step.ts';
 import { rolesOf } from '../tenant-roles.ts';
+import { unblocked } from '../unblocked.ts';
 import type { Isolation } from './isolation.ts';
 
 /** A PostgreSQL database of its own for each tenant, copied from the cluster's template. */
@@ -81,6 +82,7 @@ export const databaseIsolation: Isolation = {
       dropDatabase(client, name, {
         roles,
         inside: (work) => cluster.inDatabase(name, work, signal),
+        withoutBlockers: unblocked(cluster, client, signal),
       });
     await cluster.exclusively(
       tenantLock(tenant.id),
@@ -183,6 +185,7 @@ async function makeDatabase(context: PlaceContext): Promise<string | null> {
         owner: database.ownerRole,
         marker: tenantMarker(tenant.id, operation.id, services.installation),
         ...(contentOwner === null ? {} : { contentOwner }),
+        withoutBlockers: unblocked(cluster, client, signal),
       });
       return contentOwner;
     },

@@ -78,7 +78,7 @@ export function runSession<T>(
       cutConnection(client);
     };
     signal?.addEventListener('abort', cut, { once: true });
-    // From the first byte: a login's settings are told at the login, and a tenant sets its own.
+    // From the first byte: the server reports a login's settings when it connects, and a tenant sets its own.
     const tooLarge = maxBytes === undefined ? () => false : limitBytes(client, maxBytes);
     try {
       await client.connect().catch((error: unknown) => {

@@ -9,8 +9,8 @@ import { unblocked } from './unblocked.ts';
 /**
  * Sees to it that the right to connect to each shared database is the group's alone, which older versions
  * gave to each tenant, and drops what the group came to own. Before PostgreSQL 16 every member of a group
- * can work as the group, and leave tables, large objects and prepared transactions behind that are nobody's;
- * later versions are told that a member cannot. What another session holds locked is dropped in a later turn.
+ * can work as the group, and leave large objects, default privileges and prepared transactions behind;
+ * on later versions a member is not allowed to. What another session holds locked is dropped in a later turn.
  */
 export async function tidyGroupRoles(
   cluster: Cluster,
@@ -33,14 +33,14 @@ export async function tidyGroupRoles(
         if (shared === null) continue;
       }
       const role = shared.groupRole;
-      await cluster.admin(
-        (client) => leaveToGroup(client, { database, group: role }, unblocked(cluster, client)),
-        signal,
-      );
+      const version = await cluster.admin(async (client) => {
+        await leaveToGroup(client, { database, group: role }, unblocked(cluster, client));
+        return client.serverVersion;
+      }, signal);
+      if (version >= 16) continue;
       const dropped = await cluster.inSharedDatabase(
         database,
-        async (client) =>
-          client.serverVersion < 16 && (await dropOwnedBy(client, { database, role })),
+        (client) => dropOwnedBy(client, { database, role }),
         signal,
       );
       if (dropped) log.warn({ database, role }, 'dropped what the group of all tenants owned');

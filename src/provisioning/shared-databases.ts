@@ -97,8 +97,8 @@ async function ensureGroup(
   const names = present === null ? groupRoleNames(id) : [present];
   for (const role of names) {
     if (!(await createMarkedRole(client, role, marker))) continue;
-    // Not where it has them: even then GRANT waits for whoever has changed the database's rights, and a
-    // tenant can keep a GRANT of its own open that changes nothing.
+    // Not where it has them: even then GRANT waits for an open transaction that has changed the database's
+    // rights, and a tenant can keep a GRANT of its own open that changes nothing.
     if (!(await mayConnect(client, { database: name, role }))) {
       const grant = `GRANT CONNECT, TEMPORARY ON DATABASE ${quoteIdentifier(name)} TO ${quoteIdentifier(role)}`;
       await unblocked(cluster, client)(() => client.query(grant));

@@ -123,7 +123,7 @@ export function createTenantSessions(control: Knex): TenantSessions {
           },
         ),
         async connected(client) {
-          // Recorded first: once it is closed, whoever finds the session ends it unless it is known.
+          // Recorded first: once the login is closed, recovery ends each session of it that is not recorded.
           await keep(backendPid(client));
           await close();
           signal.throwIfAborted();

@@ -75,7 +75,7 @@ describe.each(['superuser', 'limited'] as const)(
   },
 );
 
-test('settings that a trap left with a service login keep nobody from using it', async () => {
+test('settings that a trap left with a service login do not keep the gateway from using it', async () => {
   const world = await createWorld();
   const gateway = await world.start();
   const { tenant } = await makeTenant(gateway, { name: 'Trapped' });

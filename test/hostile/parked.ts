@@ -22,6 +22,15 @@ export async function startingIn(world: World, database: string): Promise<number
   return rows.map(({ pid }) => pid);
 }
 
+/** Whether a session is there: starting still, or woken up, as a signal to all backends does. */
+export async function isThere(observer: pg.Client, pid: number): Promise<boolean> {
+  const { rows } = await observer.query(
+    'SELECT FROM pg_stat_activity WHERE pid = $1 UNION ALL SELECT FROM pg_locks WHERE pid = $1',
+    [pid],
+  );
+  return rows.length > 0;
+}
+
 /** Connects as a tenant that asks the server to wait a minute before it lets it in. */
 export async function park(world: World, tenantId: string): Promise<Parked> {
   const url = await connectionString(world, tenantId);

@@ -6,7 +6,7 @@ import { openAdmin } from '../postgres/admin.ts';
 import { runUninterruptibly } from './uninterruptible.ts';
 import { scriptFailpoints } from '../provisioning/failpoints.ts';
 import { isolations } from '../provisioning/isolations.ts';
-import { park, startingIn, type Parked } from './parked.ts';
+import { isThere, park, startingIn, type Parked } from './parked.ts';
 import { connectionString, makeTenant, type Made } from '../provisioning/tenants.ts';
 
 interface Operation {
@@ -50,15 +50,6 @@ describe.each(['superuser', 'limited'] as const)('as %s', (admin) => {
     const one = await park(world, tenant.id);
     parked.push(one);
     return one;
-  }
-
-  /** Starting still, or woken up meanwhile. */
-  async function isThere({ pid }: Parked): Promise<boolean> {
-    const { rows } = await observer.query(
-      'SELECT FROM pg_stat_activity WHERE pid = $1 UNION ALL SELECT FROM pg_locks WHERE pid = $1',
-      [pid],
-    );
-    return rows.length > 0;
   }
 
   async function login({ tenant }: Made) {
@@ -112,7 +103,7 @@ describe.each(['superuser', 'limited'] as const)('as %s', (admin) => {
       const starting = await startingIn(world, databaseName);
       for (const { pid } of sessions) expect(starting).not.toContain(pid);
       await Promise.all(sessions.map(({ ended }) => ended));
-      expect(await isThere(neighbour)).toBe(true);
+      expect(await isThere(observer, neighbour.pid)).toBe(true);
     },
   );
 
@@ -196,7 +187,7 @@ describe.each(['superuser', 'limited'] as const)('as %s', (admin) => {
       await Promise.all(sessions.map(({ ended }) => ended));
       await neighbours[0].client.query('SELECT 1');
       await neighbours[0].client.end();
-      expect(await isThere(neighbours[1])).toBe(true);
+      expect(await isThere(observer, neighbours[1].pid)).toBe(true);
     },
   );
 });

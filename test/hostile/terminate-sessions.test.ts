@@ -5,6 +5,7 @@ import type { AdminClient } from '../../src/postgres/roles.ts';
 import { startingBackends, terminateSessions } from '../../src/postgres/terminate-sessions.ts';
 import { withDatabase, withLogin } from '../control-template.ts';
 import { freshName, openAdmin } from '../postgres/admin.ts';
+import { isThere } from './parked.ts';
 import { runUninterruptibly } from './uninterruptible.ts';
 
 let superuser: pg.Client & AdminClient;
@@ -84,15 +85,6 @@ async function starting(): Promise<number[]> {
   return rows.map(({ pid }) => pid);
 }
 
-/** Starting still; or woken up, as a signal to all backends does. */
-async function isThere(pid: number): Promise<boolean> {
-  const { rows } = await superuser.query(
-    'SELECT FROM pg_stat_activity WHERE pid = $1 UNION ALL SELECT FROM pg_locks WHERE pid = $1',
-    [pid],
-  );
-  return rows.length > 0;
-}
-
 /** A session that is past authentication, and not ready; answers with its pid. */
 async function park(login: string) {
   const before = await starting();
@@ -117,8 +109,8 @@ describe.each(['superuser', 'limited'] as const)('as %s', (kind) => {
     expect(await closeLogins(admin(), [own, service, freshName('none')])).toEqual([]);
     expect(await terminateSessions(admin(), [own, service, freshName('none')])).toEqual([]);
     await Promise.all([...sessions, ...parked].map(({ ended }) => ended));
-    for (const { pid } of parked) expect(await isThere(pid)).toBe(false);
-    expect(await isThere(spared[0].pid)).toBe(true);
+    for (const { pid } of parked) expect(await isThere(superuser, pid)).toBe(false);
+    expect(await isThere(superuser, spared[0].pid)).toBe(true);
     await spared[1].client.query('SELECT 1');
     await expect(connect(own)).rejects.toMatchObject({ code: '28000' });
   });

@@ -2,6 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { onServer, withDatabase } from '../control-template.ts';
+import { createKeyRing } from '../../src/crypto/envelope.ts';
+import { connectionStringPurpose } from '../../src/provisioning/steps/encrypt-credentials.ts';
 import type { ExistingControlPlane } from '../harness.ts';
 
 /**
@@ -57,6 +59,28 @@ export async function restoreVersionBefore(
              WHERE shobj_description(oid, 'pg_authid') LIKE '%:a3be6534-cf39-4464-bf08-8dc2fd366386'
            LOOP EXECUTE format('GRANT %I TO ${role} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE', name);
            END LOOP; END $$`,
+      );
+    }
+  });
+  await moveConnectionStrings(serverUrl);
+}
+
+/** The stored connection strings name the server that the dump was made of: here they name this one. */
+async function moveConnectionStrings(serverUrl: string): Promise<void> {
+  const { database, encryptionKey } = versionBefore;
+  const keys = createKeyRing({ current: encryptionKey });
+  await onServer(withDatabase(serverUrl, database), async (client) => {
+    const { rows } = await client.query<{ id: string; sealed: string }>(
+      `SELECT tenant_id AS id, connection_string_encrypted AS sealed
+       FROM control_plane.tenant_databases WHERE connection_string_encrypted IS NOT NULL`,
+    );
+    for (const { id, sealed } of rows) {
+      const url = new URL(keys.open(sealed, connectionStringPurpose, id));
+      url.host = new URL(serverUrl).host;
+      await client.query(
+        `UPDATE control_plane.tenant_databases SET connection_string_encrypted = $2
+         WHERE tenant_id = $1`,
+        [id, keys.seal(url.href, connectionStringPurpose, id)],
       );
     }
   });
